@@ -1,0 +1,79 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableExperimentalFeature("Lifetimes"),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+]
+// Glibc hides O_DIRECT, accept4, fallocate flags and pipe2 without it, and liburing.h defines it.
+let linux: [CSetting] = [.define("_GNU_SOURCE")]
+
+let parser = Target.Dependency.product(
+    name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+
+/// A library target of this package; the import table of the design is checked by scripts/lint.
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func program(_ name: String, _ dependencies: [Target.Dependency], path: String? = nil) -> Target {
+    .executableTarget(
+        name: name, dependencies: dependencies, path: path, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+let package = Package(
+    name: "repd",
+    products: [
+        .executable(name: "repd", targets: ["repd"]),
+        .executable(name: "repctl", targets: ["repctl"]),
+        .executable(name: "repsim", targets: ["repsim"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+    ],
+    targets: [
+        // liburing is linked in, so that a release binary needs no library that Debian lacks.
+        .target(
+            name: "CShims", cSettings: linux, linkerSettings: [.linkedLibrary(":liburing.a")]),
+        library("Support"),
+        library("DRBDWire", ["Support"]),
+        library("MetaDisk", ["Support"]),
+        library("Replication", ["DRBDWire", "MetaDisk", "Support"]),
+        library("NBD", ["Support"]),
+        library("Reactor", ["CShims", "Support"]),
+        library("Configuration", ["Support"]),
+        library("Status", ["DRBDWire"]),
+        library("Control", ["Status"]),
+        library(
+            "Node",
+            [
+                "Control", "DRBDWire", "MetaDisk", "NBD", "Reactor", "Replication", "Status",
+                "Support", logging,
+            ]),
+        library("Administration", ["Configuration", "Control", "MetaDisk", "Status", "Support"]),
+        library("Simulator", ["DRBDWire", "MetaDisk", "Replication", "Support"]),
+        program("repd", ["Node", "Support", parser, logging]),
+        program("repctl", ["Administration", "Configuration", "Control", "Status", parser]),
+        program("repsim", ["Simulator", parser]),
+        tests("SupportTests", ["Support"]),
+        tests("DRBDWireTests", ["DRBDWire", "Support"]),
+        tests("MetaDiskTests", ["MetaDisk", "Support"]),
+        tests("ReplicationTests", ["Replication", "DRBDWire", "MetaDisk", "Support"]),
+        tests("NBDTests", ["NBD", "Support"]),
+        tests("ReactorTests", ["Reactor", "Support"]),
+        tests("ConfigurationTests", ["Configuration"]),
+        tests("StatusTests", ["Status", "DRBDWire"]),
+        tests("AdministrationTests", ["Administration", "Configuration", "MetaDisk"]),
+        tests("SimulatorTests", ["Simulator", "Replication"]),
+    ]
+)

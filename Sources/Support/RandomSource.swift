@@ -1,0 +1,20 @@
+/// Seeded randomness (SplitMix64): the same seed gives the same numbers on every machine.
+@frozen @usableFromInline
+package struct RandomSource: RandomNumberGenerator, Sendable, BitwiseCopyable {
+    @usableFromInline var state: UInt64
+
+    @inlinable package init(seed: UInt64) { state = seed }
+
+    @inlinable package mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+        return mixed ^ (mixed >> 31)
+    }
+
+    /// True with probability `numerator / denominator`.
+    @inlinable package mutating func chance(_ numerator: UInt64, in denominator: UInt64) -> Bool {
+        next() % denominator < numerator
+    }
+}
