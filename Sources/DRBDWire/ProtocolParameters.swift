@@ -69,8 +69,8 @@ extension ProtocolParameters {
     ///
     /// `nil` if it is too short, or too long, or the name has no end.
     package init?(decoding bytes: RawSpan) {
-        let name = Layout.integrityAlgorithm..<bytes.byteCount
-        guard bytes.byteCount > Layout.integrityAlgorithm, name.count <= algorithmNameSize,
+        let nameSize = bytes.byteCount - Layout.integrityAlgorithm
+        guard nameSize > 0, nameSize <= algorithmNameSize,
             bytes[Field<UInt8>(at: bytes.byteCount - 1)] == 0
         else { return nil }
         protocolNumber = bytes[Layout.protocolNumber]
@@ -79,7 +79,8 @@ extension ProtocolParameters {
         afterSplitBrain2 = bytes[Layout.afterSplitBrain2]
         connectionFlags = bytes[Layout.connectionFlags]
         twoPrimaries = bytes[Layout.twoPrimaries]
-        integrityAlgorithm = algorithmName(in: bytes, at: name)
+        integrityAlgorithm = algorithmName(
+            in: bytes, at: Layout.integrityAlgorithm..<bytes.byteCount)
     }
 
     /// Writes every one of the `encodedSize` bytes. The name has at most 63 bytes.
