@@ -71,8 +71,8 @@ int shim_reap(int process);
 /// The file-system type of an open file, or 0.
 int64_t shim_file_system(int descriptor);
 
-unsigned shim_device_major(uint64_t device);
-unsigned shim_device_minor(uint64_t device);
+unsigned shim_device_major(unsigned long device);
+unsigned shim_device_minor(unsigned long device);
 
 /// The text of an errno, `NULL` for an unknown one; for ever, and from any thread.
 const char *_Nullable shim_error_text(int number);
