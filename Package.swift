@@ -55,8 +55,8 @@ let package = Package(
         library("NBD", ["Support"]),
         library("Reactor", ["CShims", "Support"]),
         library("Configuration", ["Support"]),
-        library("Status", ["DRBDWire"]),
-        library("Control", ["Status"]),
+        library("Status", ["DRBDWire", "Support"]),
+        library("Control", ["Status", "Support"]),
         library(
             "Node",
             [
