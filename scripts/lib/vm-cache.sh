@@ -62,9 +62,9 @@ vm_cache_is_good() {
 }
 
 vm_build_cache() {
-    local recipe=$1 work package version
+    local recipe=$1 work package version previous
     say "building the virtual machine's files in $VM_CACHE"
-    work=$(mktemp -d "$VM_CACHE/build.XXXXXX")
+    work=$(mktemp -d "$VM_CACHE/machine.XXXXXX")
     if ! package=$(find "$VM_CACHE" -maxdepth 1 -name 'linux-image-*.deb' | sort -V | tail -n 1) ||
         [[ -z $package ]] || ! dpkg --info "$package" >/dev/null 2>&1 ||
         ! dpkg -x "$package" "$work/root" 2>/dev/null; then
@@ -83,14 +83,16 @@ vm_build_cache() {
     # The modules are too many to check each time: their index and the one that counts stand for all.
     (cd "$work" && sha256sum vmlinuz initramfs version "root/lib/modules/$version/modules.dep" \
         "root/lib/modules/$version/kernel/drivers/block/drbd/drbd.ko" >sums)
-    # A guest that runs still reads its modules from the directory it was started with, so that one
-    # gets a new name and goes away when the machine's files are built the next time but one.
-    rm -rf "$VM_CACHE/previous"
-    [[ ! -e $VM_CACHE/current ]] || mv -T "$VM_CACHE/current" "$VM_CACHE/previous"
-    mv -T "$work" "$VM_CACHE/current"
+    # A guest that runs still reads its modules from the directory it was started with: that stays
+    # until the files are built once more.
+    previous=$(readlink "$VM_CACHE/current" || true)
+    find "$VM_CACHE" -maxdepth 1 -name 'machine.*' ! -path "$work" ! -name "${previous:-none}" \
+        -exec rm -rf {} +
+    ln -s "$(basename "$work")" "$work.link"
+    mv -T "$work.link" "$VM_CACHE/current"
 }
 
-# Leaves a good cache in $VM_CACHE/current, whoever else runs at the same time.
+# Leaves a good cache behind the link $VM_CACHE/current, whoever else runs at the same time.
 vm_prepare() {
     local recipe
     need_packages "the virtual machine" "${VM_PACKAGES[@]}"
@@ -99,7 +101,7 @@ vm_prepare() {
     vm_cache_is_good "$recipe" && return 0
     (
         flock 9
-        rm -rf "$VM_CACHE"/build.* "$VM_CACHE"/initramfs.*
-        vm_cache_is_good "$recipe" || vm_build_cache "$recipe"
+        rm -rf "$VM_CACHE"/initramfs.*
+        if ! vm_cache_is_good "$recipe"; then vm_build_cache "$recipe"; fi
     ) 9>"$VM_CACHE/lock"
 }
