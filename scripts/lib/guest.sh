@@ -1,20 +1,8 @@
-# Helpers for jobs in the virtual machine (scripts/vm): waiting, disks, links. Sourced, not run.
+# Helpers for jobs in the virtual machine (scripts/vm): disks, links, the other machine. Sourced, not run.
 # shellcheck shell=bash
 
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
-
-# wait_until SECONDS COMMAND...: polls the command; status 1 if it never succeeded in that time.
-wait_until() {
-    local -i deadline=$((${EPOCHREALTIME/./} + $1 * 1000000))
-    shift
-    until "$@"; do
-        ((${EPOCHREALTIME/./} < deadline)) || return 1
-        sleep 0.05
-    done
-}
+# shellcheck source=scripts/lib/wait.sh
+. "$(dirname "${BASH_SOURCE[0]}")/wait.sh"
 
 # make_disk MIB [FILE]: prints the name of a new block device over a sparse file (by default in the
 # guest's /tmp, which is memory). O_DIRECT works on the device though it does not on the file.

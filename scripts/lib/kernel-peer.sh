@@ -20,6 +20,7 @@ kernel_disk_options=(--resync-rate=200M --c-plan-ahead=0)
 kernel_net_options=(--protocol=C --ping-int=1 --ping-timeout=10 --connect-int=1)
 
 # kernel_load [PARAMETER=VALUE...]: loads the module. Handlers run KERNEL_HELPER (/bin/true).
+# shellcheck disable=SC2120
 kernel_load() {
     [[ ! -e /proc/drbd ]] || return 0
     mkdir -p /run/lock
