@@ -26,8 +26,10 @@ func program(_ name: String, _ dependencies: [Target.Dependency], path: String? 
         name: name, dependencies: dependencies, path: path, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+func tests(
+    _ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []
+) -> Target {
+    .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
 }
 
 let package = Package(
@@ -67,7 +69,7 @@ let package = Package(
         program("repsim", ["Simulator", parser]),
         tests("SupportTests", ["Support"]),
         tests("DRBDWireTests", ["DRBDWire", "Support"]),
-        tests("MetaDiskTests", ["MetaDisk", "Support"]),
+        tests("MetaDiskTests", ["MetaDisk", "Support"], exclude: ["Fixtures"]),
         tests("ReplicationTests", ["Replication", "DRBDWire", "MetaDisk", "Support"]),
         tests("NBDTests", ["NBD", "Support"]),
         tests("ReactorTests", ["Reactor", "Support"]),
