@@ -70,7 +70,7 @@ let package = Package(
         program("repsim", ["Simulator", parser]),
         tests("SupportTests", ["Support"]),
         tests("DRBDWireTests", ["DRBDWire", "Support"], exclude: ["Fixtures"]),
-        tests("MetaDiskTests", ["MetaDisk", "Support"]),
+        tests("MetaDiskTests", ["MetaDisk", "Support"], exclude: ["Fixtures"]),
         tests("ReplicationTests", ["Replication", "DRBDWire", "MetaDisk", "Support"]),
         tests("NBDTests", ["NBD", "Support"]),
         tests("ReactorTests", ["Reactor", "Support"]),
