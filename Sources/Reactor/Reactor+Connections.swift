@@ -159,6 +159,11 @@ extension Reactor {
         }
     }
 
+    /// Queues a copy of `bytes`.
+    package mutating func send(_ index: Int, copying bytes: [UInt8]) {
+        unsafe bytes.withUnsafeBytes { send(index, copying: unsafe RawSpan(_unsafeBytes: $0)) }
+    }
+
     /// Queues a buffer, which belongs to the kernel until the owner told by `notify` is reported.
     package mutating func payload(_ index: Int, bufferOffset: Int, length: Int) {
         invariant(connections[index].stage != .free, "a payload for no connection")
