@@ -26,8 +26,11 @@ func program(_ name: String, _ dependencies: [Target.Dependency], path: String? 
         name: name, dependencies: dependencies, path: path, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+func tests(
+    _ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []
+) -> Target {
+    .testTarget(
+        name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
 }
 
 let package = Package(
@@ -71,8 +74,9 @@ let package = Package(
         tests("ReplicationTests", ["Replication", "DRBDWire", "MetaDisk", "Support"]),
         tests("NBDTests", ["NBD", "Support"]),
         tests("ReactorTests", ["Reactor", "Support"]),
-        tests("ConfigurationTests", ["Configuration"]),
-        tests("StatusTests", ["Status", "DRBDWire"]),
+        tests("ConfigurationTests", ["Configuration", "Support"], exclude: ["Fixtures"]),
+        tests("StatusTests", ["Status", "DRBDWire"], exclude: ["Fixtures"]),
+        tests("ControlTests", ["Control", "DRBDWire", "Status"]),
         tests("AdministrationTests", ["Administration", "Configuration", "MetaDisk"]),
         tests("SimulatorTests", ["Simulator", "Replication"]),
     ]
