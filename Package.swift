@@ -74,8 +74,9 @@ let package = Package(
         tests("ReplicationTests", ["Replication", "DRBDWire", "MetaDisk", "Support"]),
         tests("NBDTests", ["NBD", "Support"]),
         tests("ReactorTests", ["Reactor", "Support"]),
-        tests("ConfigurationTests", ["Configuration"]),
-        tests("StatusTests", ["Status", "DRBDWire"]),
+        tests("ConfigurationTests", ["Configuration", "Support"], exclude: ["Fixtures"]),
+        tests("StatusTests", ["Status", "DRBDWire"], exclude: ["Fixtures"]),
+        tests("ControlTests", ["Control", "DRBDWire", "Status"]),
         tests("AdministrationTests", ["Administration", "Configuration", "MetaDisk"]),
         tests("SimulatorTests", ["Simulator", "Replication"]),
     ]
