@@ -129,6 +129,21 @@ import Testing
         #expect(file.resources(on: NodeIdentity(name: "whoever")).isEmpty)
     }
 
+    @Test func `two floating sections that both fit are refused`() throws {
+        let file = try read(
+            """
+            resource r1 {
+              device minor 1; disk /dev/a; meta-disk internal;
+              floating 127.0.0.1:7789;
+              floating 127.0.0.1:7790;
+            }
+            """)
+        let error = try #require(throws: ConfigurationError.self) {
+            try file.effective("r1", on: NodeIdentity(name: "whoever"))
+        }
+        #expect(error.text.hasSuffix("There are multiple host sections for this node."))
+    }
+
     @Test func `skip leaves out what is in its braces, whatever that is`() throws {
         let file = try read(
             "skip { a { \"}\" } # }\n ä = 1 }\nskip some-text { resource r0 { } }\n" + resource())
