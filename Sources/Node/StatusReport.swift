@@ -40,7 +40,9 @@ extension Daemon {
             role: state.role, peerRole: state.peer, connection: state.connection,
             disk: state.disk, peerDisk: state.peerDisk)
         volume.backingDisk = engine.isDiskOpen ? settings?.disk : nil
-        if engine.hasConnection { volume.protocolLetter = settings?.options.replicationProtocol.rawValue }
+        if engine.hasConnection {
+            volume.protocolLetter = settings?.options.replicationProtocol.rawValue
+        }
         volume.flags.pausedByPeer = state.pausedByPeer
         volume.flags.pausedByUser = state.pausedByUser
         let counters = engine.counters
@@ -92,7 +94,9 @@ extension Daemon {
         var deadline = Instant.never
         for waiter in waiters { deadline = min(deadline, waiter.nextReport, waiter.deadline) }
         if let job = jobs.first { deadline = min(deadline, job.retryAt) }
-        if engine.progress != nil { deadline = min(deadline, (marks.last?.at ?? now) + Self.markInterval) }
+        if engine.progress != nil {
+            deadline = min(deadline, (marks.last?.at ?? now) + Self.markInterval)
+        }
         for index in 0..<Reactor.connectionCount where uses[index].closing {
             deadline = min(deadline, uses[index].closeAt)
         }
