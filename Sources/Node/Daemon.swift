@@ -60,6 +60,8 @@ package struct Daemon: ~Copyable {
     var marks: [ProgressMark] = []
     var messages: [String] = []
     var exits = false
+    /// The last answer is being sent; then it ends.
+    var exitAt = Instant.never
     var stopping = false
 
     /// - Throws: `DaemonError` with what an operator can do.

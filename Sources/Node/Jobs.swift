@@ -126,7 +126,7 @@ extension Daemon {
             if engine.hasConnection { return start(.disconnect(force: stopping)) }
         case .detachIfNeeded:
             if engine.isDiskOpen { return start(.detach(force: stopping)) }
-        case .exit: exits = true
+        case .exit: exitAt = now + .milliseconds(500)
         }
         stepDone()
         return true

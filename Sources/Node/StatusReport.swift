@@ -91,7 +91,7 @@ extension Daemon {
     // MARK: now and then
 
     var housekeepingDeadline: Instant {
-        var deadline = Instant.never
+        var deadline = exitAt
         for waiter in waiters { deadline = min(deadline, waiter.nextReport, waiter.deadline) }
         if let job = jobs.first { deadline = min(deadline, job.retryAt) }
         if engine.progress != nil {
@@ -110,11 +110,25 @@ extension Daemon {
         stopListening()
         updateMarks()
         grantWaiting()
+        exitWhenSent()
         for index in 0..<Reactor.connectionCount
         where uses[index].closing && now >= uses[index].closeAt {
             uses[index].closeAt = .never
             drop(index)
         }
+    }
+
+    /// The answer to `down` goes out before the process ends.
+    private mutating func exitWhenSent() {
+        guard exitAt != .never else { return }
+        var queued = 0
+        for control in controls {
+            if let control, !uses[control.connection].gone {
+                queued += reactor.queuedBytes(control.connection)
+            }
+        }
+        if queued == 0, jobs.isEmpty || now >= exitAt { exits = true }
+        if now >= exitAt { exits = true }
     }
 
     private mutating func updateMarks() {

@@ -1,8 +1,8 @@
+import CShims
 import Glibc
 
 /// An IPv4 or IPv6 address with a port.
 @safe package struct SocketAddress: BitwiseCopyable, Sendable, CustomStringConvertible {
-    /// No address.
 
     private var storage: sockaddr_storage
     private let size: socklen_t
