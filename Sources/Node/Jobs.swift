@@ -138,6 +138,8 @@ extension Daemon {
         jobs[0].order = id
         engine.perform(command, id: id, now: now)
         perform()
+        // It may be able to go on without any completion.
+        urgent = true
         return false
     }
 
