@@ -29,7 +29,8 @@ func program(_ name: String, _ dependencies: [Target.Dependency], path: String? 
 func tests(
     _ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []
 ) -> Target {
-    .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
+    .testTarget(
+        name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
 }
 
 let package = Package(
@@ -54,8 +55,8 @@ let package = Package(
         library("NBD", ["Support"]),
         library("Reactor", ["CShims", "Support"]),
         library("Configuration", ["Support"]),
-        library("Status", ["DRBDWire"]),
-        library("Control", ["Status"]),
+        library("Status", ["DRBDWire", "Support"]),
+        library("Control", ["Status", "Support"]),
         library(
             "Node",
             [
@@ -68,13 +69,14 @@ let package = Package(
         program("repctl", ["Administration", "Configuration", "Control", "Status", parser]),
         program("repsim", ["Simulator", parser]),
         tests("SupportTests", ["Support"]),
-        tests("DRBDWireTests", ["DRBDWire", "Support"]),
+        tests("DRBDWireTests", ["DRBDWire", "Support"], exclude: ["Fixtures"]),
         tests("MetaDiskTests", ["MetaDisk", "Support"], exclude: ["Fixtures"]),
         tests("ReplicationTests", ["Replication", "DRBDWire", "MetaDisk", "Support"]),
         tests("NBDTests", ["NBD", "Support"]),
         tests("ReactorTests", ["Reactor", "Support"]),
-        tests("ConfigurationTests", ["Configuration"]),
-        tests("StatusTests", ["Status", "DRBDWire"]),
+        tests("ConfigurationTests", ["Configuration", "Support"], exclude: ["Fixtures"]),
+        tests("StatusTests", ["Status", "DRBDWire"], exclude: ["Fixtures"]),
+        tests("ControlTests", ["Control", "DRBDWire", "Status"]),
         tests("AdministrationTests", ["Administration", "Configuration", "MetaDisk"]),
         tests("SimulatorTests", ["Simulator", "Replication"]),
     ]

@@ -1,0 +1,104 @@
+/// What a daemon is told to do with its resource: the configuration of its node, resolved.
+///
+/// It is kept in the run directory, so that a restarted daemon goes on without being told again.
+/// Numbers are in the units of the configuration (reference, section 2).
+package struct ResourceSettings: Codable, Equatable, Sendable {
+    package struct Endpoint: Codable, Equatable, Hashable, Sendable, CustomStringConvertible {
+        package enum Family: String, Codable, Sendable { case ipv4, ipv6 }
+
+        package var family: Family
+        /// Numeric, without brackets.
+        package var host: String
+        package var port: UInt16
+
+        package init(family: Family, host: String, port: UInt16) {
+            self.family = family
+            self.host = host
+            self.port = port
+        }
+
+        package var description: String {
+            family == .ipv6 ? "[\(host)]:\(port)" : "\(host):\(port)"
+        }
+    }
+
+    /// When a write counts as done.
+    package enum ReplicationProtocol: String, Codable, Sendable, CaseIterable { case A, B, C }
+
+    package var resource: String
+    package var nodeName: String
+    package var peerName: String
+    package var volume: Int
+    package var minor: Int
+    /// The device node of the configuration, such as `/dev/drbd0`.
+    package var device: String
+    /// The backing disk; its meta data is internal.
+    package var disk: String
+    package var localAddress: Endpoint
+    package var peerAddress: Endpoint
+    /// Where NBD clients may come from besides the socket in the run directory: `HOST:PORT` each.
+    package var nbdListen: [String]
+    package var options: Options
+
+    package init(
+        resource: String, nodeName: String, peerName: String, volume: Int = 0, minor: Int,
+        device: String, disk: String, localAddress: Endpoint, peerAddress: Endpoint,
+        nbdListen: [String] = [], options: Options = Options()
+    ) {
+        self.resource = resource
+        self.nodeName = nodeName
+        self.peerName = peerName
+        self.volume = volume
+        self.minor = minor
+        self.device = device
+        self.disk = disk
+        self.localAddress = localAddress
+        self.peerAddress = peerAddress
+        self.nbdListen = nbdListen
+        self.options = options
+    }
+}
+
+extension ResourceSettings {
+    /// The options that take effect, with the defaults of DRBD 8.4.
+    package struct Options: Codable, Equatable, Sendable {
+        package var replicationProtocol = ReplicationProtocol.C
+        /// Tenths of a second.
+        package var timeout = 60
+        /// Seconds.
+        package var pingInterval = 10
+        /// Tenths of a second.
+        package var pingTimeout = 5
+        /// Seconds.
+        package var connectInterval = 10
+        package var koCount = 7
+        /// Pages of 4 KiB.
+        package var maximumBuffers = 2048
+        package var maximumEpochSize = 2048
+        /// Bytes; 0 leaves it to the system.
+        package var sendBufferSize = 0
+        package var receiveBufferSize = 0
+        package var useRLE = true
+        /// `nil`: as many as the format holds.
+        package var activityLogExtents: Int?
+        /// KiB/s; `nil`: 250.
+        package var resyncRate: Int?
+        /// KiB/s; `nil`: 102,400.
+        package var maximumRate: Int?
+        /// Tenths of a second; 0 makes `resyncRate` a fixed rate.
+        package var planAhead = 20
+        /// Tenths of a second.
+        package var delayTarget = 10
+        /// Sectors.
+        package var fillTarget = 100
+        /// `nil`: the daemon decides.
+        package var flushWaitsForPeer: Bool?
+        package var kernelDevice: Bool?
+        /// Seconds.
+        package var resumeTimeout = 10
+        /// Deaths in a minute.
+        package var resumeLimit = 5
+
+        package init() {}
+    }
+}

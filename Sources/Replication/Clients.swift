@@ -1,0 +1,282 @@
+import DRBDWire
+import Support
+
+/// Errors of the NBD standard that the engine gives.
+enum ReplyError {
+    static let none: UInt8 = 0
+    static let io: UInt8 = 5
+    static let invalid: UInt8 = 22
+    static let noSpace: UInt8 = 28
+    static let shutdown: UInt8 = 108
+}
+
+/// Requests of NBD clients: cut into segments, given slots and buffers, answered.
+extension ReplicationEngine {
+    /// What the standard and the state of the volume say against the request.
+    private func refusal(_ request: ClientRequest) -> UInt8? {
+        guard state.role == .primary, !order.promoting else { return ReplyError.shutdown }
+        if request.operation == .flush { return nil }
+        if request.offset & 511 != 0 || request.length & 511 != 0 || request.length == 0 {
+            return ReplyError.invalid
+        }
+        let bytes = size << 9
+        if request.offset > bytes || UInt64(request.length) > bytes - request.offset {
+            return request.operation == .read ? ReplyError.invalid : ReplyError.noSpace
+        }
+        return diskUsable ? nil : ReplyError.io
+    }
+
+    /// The local disk takes requests.
+    var diskUsable: Bool { diskInUse && state.disk > .attaching }
+
+    mutating func start(_ request: ClientRequest, _ client: UInt8) {
+        let error = refusal(request)
+        let count = (request.length + Self.segmentSize - 1) / Self.segmentSize
+        // A read takes all its places at once, and leaves some for writes.
+        let room =
+            request.operation != .read || error != nil
+            || freeClientSlots.count > Int(count) + Self.clientSlots / 4
+                && canBuffer(request.length)
+        guard room, freeRequests.count > 0, let id = freeRequests.take() else {
+            clients[Int(client)].waiting = request
+            pause(client)
+            return
+        }
+        clients[Int(client)].users += 1
+        requests[Int(id)] = Request(
+            cookie: request.cookie, operation: request.operation, client: client)
+        if let error {
+            requests[Int(id)].error = error
+            if request.operation == .write {
+                output.commands.append(.skip(client: client, length: request.length))
+            }
+            reply(id)
+            return
+        }
+        switch request.operation {
+        case .read: startRead(request, id)
+        case .flush: startFlush(id)
+        case .write, .trim, .writeZeroes: startWrite(request, id)
+        }
+    }
+
+    /// Reads take the buffers of all their segments at once: never half of them.
+    private func canBuffer(_ length: UInt32) -> Bool { pool.canTake(length) }
+
+    private mutating func startRead(_ request: ClientRequest, _ id: UInt16) {
+        var offset = request.offset
+        var left = request.length
+        // One more, so that the request cannot end before its last segment has begun.
+        requests[Int(id)].segments = 1
+        while left > 0 {
+            let length = min(left, Self.segmentSize)
+            guard let buffer = pool.take(length, client: true), let slot = freeClientSlots.take()
+            else { invariantFailed("no place for a read of \(request.length) bytes") }
+            slots[Int(slot)] = Slot(
+                kind: .read, offset: offset, length: length, buffer: buffer, request: id)
+            if requests[Int(id)].head == none {
+                requests[Int(id)].head = slot
+            } else {
+                slots[Int(requests[Int(id)].tail)].next = slot
+            }
+            requests[Int(id)].tail = slot
+            requests[Int(id)].segments += 1
+            if book.enter(slot, &slots) { begin(slot) }
+            offset += UInt64(length)
+            left -= length
+        }
+        segmentDone(id)
+    }
+
+    private mutating func startWrite(_ request: ClientRequest, _ id: UInt16) {
+        let index = Int(requests[Int(id)].client)
+        requests[Int(id)].segments = 1
+        clients[index].offset = request.offset
+        clients[index].left = request.length
+        clients[index].request = id
+        clients[index].durable = request.durable
+        clients[index].keepsAllocation = request.keepsAllocation
+        clients[index].zeroing = request.operation != .write
+        clients[index].large = request.length >= Self.largePayload
+        nextSegment(UInt8(index))
+    }
+
+    /// Takes a slot for the next part of the write that is arriving; pauses where there is none.
+    private mutating func nextSegment(_ client: UInt8) {
+        let index = Int(client)
+        while clients[index].left > 0 {
+            let arrival = clients[index]
+            var length = min(arrival.left, Self.segmentSize)
+            var buffer = none
+            if arrival.zeroing {
+                length = min(arrival.left, Self.zeroSegment - UInt32(arrival.offset & 0xff_ffff))
+            } else {
+                guard freeClientSlots.count > 0, let taken = pool.take(length, client: true) else {
+                    pause(client)
+                    return
+                }
+                buffer = taken
+            }
+            guard let slot = freeClientSlots.take() else {
+                pause(client)
+                return
+            }
+            slots[Int(slot)] = Slot(
+                kind: arrival.zeroing ? .zero : .write, offset: arrival.offset, length: length,
+                buffer: buffer, request: arrival.request, durable: arrival.durable,
+                keepsAllocation: arrival.keepsAllocation)
+            requests[Int(arrival.request)].segments += 1
+            clients[index].left -= length
+            clients[index].offset += UInt64(length)
+            if arrival.zeroing {
+                if book.enter(slot, &slots) { begin(slot) }
+                continue
+            }
+            clients[index].slot = slot
+            output.commands.append(
+                .receive(
+                    client: client, slot: slot, buffer: buffer, length: length,
+                    large: arrival.large))
+            return
+        }
+        let request = clients[index].request
+        clients[index].request = none
+        segmentDone(request)
+    }
+
+    mutating func payloadArrived(_ slot: SlotID) {
+        guard slots[Int(slot)].kind == .write else {
+            peerPayloadArrived(slot)
+            return
+        }
+        let client = requests[Int(slots[Int(slot)].request)].client
+        clients[Int(client)].slot = none
+        if book.enter(slot, &slots) { begin(slot) }
+        nextSegment(client)
+    }
+
+    private mutating func pause(_ client: UInt8) {
+        guard !clients[Int(client)].paused else { return }
+        clients[Int(client)].paused = true
+        pausedClients += 1
+        output.commands.append(.pauseClient(client: client))
+    }
+
+    /// Clients that waited for a free place go on.
+    mutating func resumeClients() {
+        guard pausedClients > 0 else { return }
+        for index in 0..<Self.clientLimit where clients[index].paused {
+            clients[index].paused = false
+            pausedClients -= 1
+            let client = UInt8(index)
+            if clients[index].dead {
+                continue
+            } else if let request = clients[index].waiting {
+                clients[index].waiting = nil
+                start(request, client)
+            } else {
+                nextSegment(client)
+            }
+            if !clients[index].paused { output.commands.append(.resumeClient(client: client)) }
+        }
+    }
+
+    // MARK: ends
+
+    /// A part of the request is done; with the last one it is answered.
+    mutating func segmentDone(_ id: UInt16) {
+        requests[Int(id)].segments -= 1
+        guard requests[Int(id)].segments == 0 else { return }
+        if requests[Int(id)].missed, !generationIsDurable {
+            gated.append(id)
+            return
+        }
+        reply(id)
+    }
+
+    mutating func reply(_ id: UInt16) {
+        let request = requests[Int(id)]
+        if clients[Int(request.client)].dead {
+            releaseChain(request.head)
+            replied(id)
+            return
+        }
+        output.commands.append(
+            .reply(
+                client: request.client, request: id, cookie: request.cookie, error: request.error))
+        guard request.error == 0 else {
+            releaseChain(request.head)
+            requests[Int(id)].head = none
+            return
+        }
+        var slot = request.head
+        while slot != none {
+            let part = slots[Int(slot)]
+            slots[Int(slot)].sendPending = true
+            output.commands.append(
+                .clientPayload(
+                    client: request.client, slot: slot, buffer: part.buffer, length: part.length))
+            slot = part.next
+        }
+    }
+
+    private mutating func releaseChain(_ head: UInt16) {
+        var slot = head
+        while slot != none {
+            let next = slots[Int(slot)].next
+            release(slot)
+            slot = next
+        }
+    }
+
+    mutating func replied(_ id: UInt16) {
+        let client = Int(requests[Int(id)].client)
+        freeRequests.give(id)
+        clients[client].users -= 1
+        freeClientIfDone(client)
+    }
+
+    private mutating func freeClientIfDone(_ client: Int) {
+        guard clients[client].dead, clients[client].users == 0 else { return }
+        let paused = clients[client].paused
+        clients[client] = Client()
+        if paused { pausedClients -= 1 }
+        output.commands.append(.freeClient(client: UInt8(client)))
+    }
+
+    /// What was complete goes on; a payload that was still arriving is given up (F21).
+    mutating func clientClosed(_ client: UInt8) {
+        let index = Int(client)
+        invariant(!clients[index].dead, "client \(client) closed twice")
+        clients[index].dead = true
+        clients[index].waiting = nil
+        if clients[index].slot != none {
+            let slot = clients[index].slot
+            clients[index].slot = none
+            release(slot)
+            requests[Int(clients[index].request)].segments -= 1
+        }
+        let request = clients[index].request
+        if request != none {
+            clients[index].request = none
+            clients[index].left = 0
+            segmentDone(request)
+        }
+        freeClientIfDone(index)
+    }
+
+    /// Gives the slot and its buffer back.
+    mutating func release(_ id: SlotID) {
+        let slot = slots[Int(id)]
+        invariant(slot.kind != .free, "slot \(id) released twice")
+        invariant(!slot.diskPending, "slot \(id) released while the disk has its buffer")
+        if slot.buffer != none { pool.give(slot.buffer) }
+        slots[Int(id)].kind = .free
+        slots[Int(id)].buffer = none
+        if Int(id) < Self.clientSlots {
+            freeClientSlots.give(id)
+        } else {
+            freePeerSlots.give(id - UInt16(Self.clientSlots))
+        }
+    }
+}

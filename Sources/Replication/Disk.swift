@@ -1,0 +1,150 @@
+import DRBDWire
+import MetaDisk
+import Support
+
+/// Flushes, and what happens when the disk fails.
+extension ReplicationEngine {
+    mutating func startFlush(_ id: UInt16) {
+        // Whatever was answered before this moment must be stable here, and there if so set.
+        if transfer.open.count > 0 { closeEpoch() }
+        requests[Int(id)].segments = 1
+        requests[Int(id)].epoch = newestClosedEpoch
+        requests[Int(id)].waitsForPeer = options.waitsForPeer
+        guard diskUsable else {
+            requests[Int(id)].error = ReplyError.io
+            segmentDone(id)
+            return
+        }
+        flushOperations += 1
+        output.commands.append(.flush(.client, index: id))
+    }
+
+    /// The number of the newest epoch whose barrier was sent, or of the newest stable one.
+    private var newestClosedEpoch: UInt32 { transfer.open.number &- 1 }
+
+    mutating func flushed(_ purpose: FlushPurpose, _ index: UInt16, _ errno: UInt8) {
+        flushOperations -= 1
+        if errno != 0, purpose != .meta { diskFailed("flush error \(errno)") }
+        switch purpose {
+        case .client:
+            if errno != 0 || !diskUsable { requests[Int(index)].error = ReplyError.io }
+            requests[Int(index)].flushed = true
+            flushing.append(index)
+            advanceFlushes()
+        case .meta: metaFlushed(failed: errno != 0, errno)
+        case .barrier: barrierFlushed(index, failed: errno != 0)
+        case .procedure: procedureFlushed(failed: errno != 0)
+        }
+    }
+
+    /// Answers the flushes whose epoch is stable on the peer, or that need not wait for it.
+    mutating func advanceFlushes() {
+        for _ in 0..<flushing.count {
+            guard let id = flushing.take() else { break }
+            let request = requests[Int(id)]
+            let stable = Int32(bitPattern: transfer.stable &- request.epoch) >= 0
+            if request.error != 0 || !request.waitsForPeer || stable {
+                // What the peer lacks is bits and hot extents; the generation must tell it, too.
+                requests[Int(id)].missed = state.peerDisk != .upToDate
+                segmentDone(id)
+            } else {
+                flushing.append(id)
+            }
+        }
+    }
+
+    // MARK: generations
+
+    /// The peer lacks something: our generation differs from its own, durably (safety.md S8).
+    var generationIsDurable: Bool {
+        if !diskInUse || meta.dead { return true }
+        return superblock.uuids.bitmap != 0 && meta.superblockDurable >= order.generationVersion
+    }
+
+    /// Starts a new generation unless one is being tracked already.
+    mutating func beginGenerationIfNeeded(_ cause: String) {
+        guard superblock.uuids.bitmap == 0 else { return }
+        beginGeneration(cause)
+    }
+
+    mutating func beginGeneration(_ cause: String) {
+        superblock.uuids.beginGeneration(random: random.next() | 8, primary: state.role == .primary)
+        order.generationVersion = touchSuperblock()
+        record("new current UUID \(hex(superblock.uuids.current)): \(cause)")
+    }
+
+    mutating func releaseGated() {
+        guard gated.count > 0 else { return }
+        if superblock.uuids.bitmap == 0, diskInUse, !meta.dead {
+            beginGeneration("a write that the peer lacks")
+        }
+        guard generationIsDurable else { return }
+        while let id = gated.take() {
+            if meta.dead { requests[Int(id)].error = ReplyError.io }
+            reply(id)
+        }
+    }
+
+    // MARK: failure
+
+    /// The disk is not used any more; what waits for it fails, the peer is told (safety.md S11).
+    mutating func diskFailed(_ cause: String) {
+        meta.dead = true
+        attachmentFailed(cause)
+        guard state.disk > .failed else { return }
+        change("local disk failed: \(cause)", .error) { $0.disk = .failed }
+        failWaiting()
+    }
+
+    /// Everything that waits for the log or the end of a hold fails now.
+    mutating func failWaiting() {
+        transactionAbandoned()
+        for _ in 0..<held.count {
+            guard let id = held.take() else { break }
+            slots[Int(id)].failed = true
+            settleWrite(id)
+        }
+    }
+
+    private mutating func transactionAbandoned() {
+        for _ in 0..<logWaiting.count {
+            guard let id = logWaiting.take() else { break }
+            if slots[Int(id)].kind == .write || slots[Int(id)].kind == .zero {
+                slots[Int(id)].failed = true
+                settleWrite(id)
+            } else {
+                submitPeerWrite(id)
+            }
+        }
+        for _ in 0..<logQueue.count {
+            guard let id = logQueue.take() else { break }
+            if slots[Int(id)].kind == .write || slots[Int(id)].kind == .zero {
+                slots[Int(id)].failed = true
+                settleWrite(id)
+            } else {
+                submitPeerWrite(id)
+            }
+        }
+    }
+
+    /// Failed, and nothing of ours is at the disk any more: Diskless.
+    mutating func advanceClosing() {
+        guard state.disk == .failed, diskInUse, order.detach == nil else { return }
+        guard diskOperations == 0, flushOperations == 0, meta.outstanding == 0 else { return }
+        closeDisk("no operation is left at the disk")
+    }
+
+    mutating func closeDisk(_ cause: String) {
+        diskInUse = false
+        meta = MetaWriter()
+        meta.dead = true
+        output.commands.append(.closeDisk)
+        if state.disk != .diskless { change(cause) { $0.disk = .diskless } }
+        failWaiting()
+    }
+}
+
+func hex(_ value: UInt64) -> String {
+    let digits = String(value, radix: 16, uppercase: true)
+    return String(repeating: "0", count: 16 - digits.count) + digits
+}

@@ -1,0 +1,72 @@
+package import DRBDWire
+
+/// What the administrator set, as the engine needs it. Units as in reference, wire section 17.
+package struct Options: Equatable, Sendable {
+    package var replicationProtocol = ReplicationProtocol.c
+    package var timeout: Duration = .seconds(6)
+    package var pingInterval: Duration = .seconds(10)
+    package var pingTimeout: Duration = .milliseconds(500)
+    package var connectInterval: Duration = .seconds(10)
+    /// 0: never give up on a slow peer.
+    package var koCount = 7
+    /// 4 KiB pages; bounds what is received and not yet written, and resync requests in flight.
+    package var maximumBuffers = 2048
+    /// Writes between two barriers.
+    package var maximumEpochSize = 2048
+    /// Activity log slots in use; `nil`: as many as the format holds and the device has extents.
+    package var logExtents: Int?
+    /// KiB/s; `nil`: no limit of ours.
+    package var resyncRateLimit: Int?
+    /// KiB/s, what the peer is told (kernel default 250).
+    package var announcedResyncRate: UInt32 = 250
+    package var announcedPlanAhead: UInt32 = 20
+    package var announcedDelayTarget: UInt32 = 10
+    package var announcedFillTarget: UInt32 = 100
+    package var announcedMaximumRate: UInt32 = 102_400
+    /// Whether bitmaps are sent run-length coded.
+    package var compressesBitmap = true
+    /// A client's FLUSH waits until the peer has everything on stable storage; `nil`: for C only.
+    package var flushWaitsForPeer: Bool?
+    /// Which of two connections opened at the same moment is kept: ours, if our address is lower.
+    package var keepsOwnConnection = false
+    /// How long a demotion may take.
+    package var demotionDeadline: Duration = .seconds(60)
+    /// How long another node's answer to a state request is waited for.
+    package var requestDeadline: Duration = .seconds(20)
+
+    package init() {}
+
+    var waitsForPeer: Bool { flushWaitsForPeer ?? (replicationProtocol == .c) }
+}
+
+/// What an operator orders. The answer comes as a `CommandResult` with the same id.
+package enum AdministratorCommand: Equatable, Sendable {
+    /// The backing disk is open and claimed; `deviceSize` in bytes.
+    case attach(deviceSize: UInt64)
+    case detach(force: Bool)
+    case connect(discardMyData: Bool)
+    case disconnect(force: Bool)
+    case primary(force: Bool)
+    case secondary
+    case invalidate
+}
+
+/// How a command ended.
+package struct CommandResult: Equatable, Sendable {
+    package var id: UInt32
+    /// Positive: done. Otherwise a state code of reference, wire section 6.5, or a failure number
+    /// of reference, admin section 4.4 (100 and above, negated).
+    package var code: Int32
+    /// One line, empty when done.
+    package var text: String
+}
+
+/// One change of state or one notable event, with its evidence: log, events and replay come from it.
+package struct Transition: Equatable, Sendable {
+    package var cause: String
+    package var old: StateWord
+    package var new: StateWord
+    /// `warning` when redundancy is lost, `error` when data or service is.
+    package enum Weight: Sendable { case information, warning, error }
+    package var weight: Weight = .information
+}

@@ -1,0 +1,196 @@
+import DRBDWire
+import MetaDisk
+import Support
+
+/// Promotion and demotion (reference, wire 7.3, 7.4; safety.md S10).
+extension ReplicationEngine {
+    mutating func startPromotion(_ id: UInt32, force: Bool) {
+        guard state.role != .primary else {
+            finish(id, .success)
+            return
+        }
+        beginOrder(id, .primary(force: force), .settling, within: options.requestDeadline)
+    }
+
+    private var isSettled: Bool {
+        switch state.connection {
+        case .wfReportParams, .startingSyncS, .startingSyncT, .wfBitMapS, .wfBitMapT,
+            .wfSyncUUID, .disconnecting, .timeout, .brokenPipe, .networkFailure, .protocolError,
+            .tearDown, .unconnected:
+            false
+        case .standAlone, .wfConnection, .connected, .syncSource, .syncTarget, .verifyS, .verifyT,
+            .pausedSyncS, .pausedSyncT, .ahead, .behind:
+            link.stage != .features
+        }
+    }
+
+    mutating func advancePromotion(_ current: PendingOrders.Order) {
+        switch current.stage {
+        case .settling:
+            guard isSettled else { return }
+            attemptPromotion(current)
+        case .storing(let version):
+            guard state.disk >= .inconsistent else {
+                // The super block can no longer say so.
+                change("promotion failed with the disk") { $0.role = .secondary }
+                endOrder(.noUpToDateDisk, "the disk failed")
+                return
+            }
+            guard meta.superblockDurable >= version else { return }
+            if current.forced { sendUUIDsIfConnected() }
+            if state.connection >= .connected { sendState() }
+            endOrder(.success)
+        case .asking, .draining, .flushing, .pages, .leaving, .closing, .disconnecting: break
+        }
+    }
+
+    private mutating func attemptPromotion(_ current: PendingOrders.Order) {
+        guard case .primary(let force) = current.command else { return }
+        var new = state
+        new.role = .primary
+        var forced = false
+        if force, state.disk >= .inconsistent, state.disk < .upToDate,
+            state.connection <= .connected, state.peerDisk < .upToDate || state.peerDisk == .unknown
+        {
+            new.disk = .upToDate
+            forced = true
+        }
+        if let refusal = softRefusal(new) {
+            endOrder(refusal)
+            return
+        }
+        // Reads from the peer do not exist yet: the local disk has to be good.
+        guard new.disk == .upToDate, diskUsable else {
+            endOrder(
+                .noUpToDateDisk,
+                "Need access to UpToDate data: the local disk is \(state.disk.name)")
+            return
+        }
+        order.current?.forced = forced
+        guard state.connection >= .connected else {
+            becomePrimary()
+            return
+        }
+        sendPing()
+        ask(mask: forced ? 0x1e03 : 0x3, value: forced ? 0x1001 : 0x1)
+    }
+
+    mutating func promotionAnswered(
+        _ current: PendingOrders.Order, _ accepted: Bool, _ code: Int32
+    ) {
+        guard accepted else {
+            switch StateCode(rawValue: code) {
+            case .twoPrimaries?: endOrder(.twoPrimaries)
+            case .concurrentChange?, .inTransientState?: order.current?.stage = .settling
+            default: endOrder(.failedByPeer, "State change was refused by peer node (\(code))")
+            }
+            return
+        }
+        guard state.peer != .primary else {
+            endOrder(.twoPrimaries)
+            return
+        }
+        becomePrimary()
+    }
+
+    private mutating func becomePrimary() {
+        let forced = order.current?.forced ?? false
+        change(forced ? "forced to Primary: local data counts as UpToDate" : "promoted") {
+            $0.role = .primary
+            if forced { $0.disk = .upToDate }
+        }
+        superblock.uuids.current |= 1
+        if forced {
+            beginGeneration("forced promotion")
+        } else if state.connection < .connected || state.peerDisk <= .failed {
+            beginGenerationIfNeeded("promotion without the peer")
+        }
+        let version = touchSuperblock()
+        order.current?.stage = .storing(version)
+    }
+
+    private mutating func sendUUIDsIfConnected() {
+        if state.connection >= .connected { sendUUIDs() }
+    }
+
+    // MARK: demotion
+
+    mutating func startDemotion(_ id: UInt32) {
+        guard state.role == .primary else {
+            finish(id, .success)
+            return
+        }
+        beginOrder(id, .secondary, .draining, within: options.demotionDeadline)
+    }
+
+    /// The writes of clients that were accepted, wherever they are.
+    private var acceptedRequests: Int { Self.requestLimit - freeRequests.count }
+
+    /// Everything on both disks, or known to be missing on the peer; only then the role ends.
+    mutating func advanceDemotion(_ current: PendingOrders.Order) {
+        switch current.stage {
+        case .draining:
+            // Held writes are new ones: they fail, their clients are being sent away.
+            failHeldByDemotion()
+            guard writesAtDisk == 0, acceptedWritesAreDone, everythingIsStable else { return }
+            guard generationCoversLoss else { return }
+            guard diskUsable else {
+                leaveRole()
+                return
+            }
+            order.current?.stage = .flushing
+            flushOperations += 1
+            output.commands.append(.flush(.procedure, index: 0))
+        case .pages(let version):
+            guard diskUsable else {
+                leaveRole()
+                return
+            }
+            guard meta.bitmapDurable >= version else { return }
+            leaveRole()
+        case .leaving(let version):
+            guard meta.superblockDurable >= version || !diskInUse || meta.dead else { return }
+            if state.connection >= .connected { sendState() }
+            endOrder(.success)
+        case .flushing where !diskUsable: leaveRole()
+        case .flushing, .settling, .asking, .storing, .closing, .disconnecting: break
+        }
+    }
+
+    /// No entry is left: each was stable on the peer, or became bits.
+    private var acceptedWritesAreDone: Bool {
+        transfer.freeCount == TransferLog.entryLimit && gated.count == 0 && logWaiting.count == 0
+            && logQueue.count == 0
+    }
+
+    /// Where the peer lacks something, a generation says so durably.
+    private var generationCoversLoss: Bool {
+        if state.peerDisk == .upToDate || bitmap.setCount == 0 { return true }
+        if superblock.uuids.bitmap == 0 { return !diskUsable }
+        return generationIsDurable
+    }
+
+    private mutating func failHeldByDemotion() {
+        for _ in 0..<held.count {
+            guard let id = held.take() else { break }
+            slots[Int(id)].failed = true
+            settleWrite(id)
+        }
+    }
+
+    mutating func procedureFlushed(failed: Bool) {
+        if let current = order.current, current.command == .secondary, current.stage == .flushing {
+            let version = failed ? 0 : writeOutBitmap()
+            order.current?.stage = failed ? .draining : .pages(version)
+        } else if !failed {
+            resyncFlushed()
+        }
+    }
+
+    private mutating func leaveRole() {
+        change("demoted") { $0.role = .secondary }
+        superblock.uuids.current &= ~1
+        let version = diskUsable ? touchSuperblock() : 0
+        order.current?.stage = .leaving(version)
+    }
+}

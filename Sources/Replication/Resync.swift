@@ -1,0 +1,392 @@
+import DRBDWire
+import MetaDisk
+import Support
+
+/// A resync from its decision to its end, on either side (reference, wire sections 9 and 12).
+///
+///     source: quiescing ─▶ sendingBitmap ─▶ receivingBitmap ─▶ starting ─▶ running
+///     target: receivingBitmap ─▶ storing ─▶ sendingBitmap ─▶ waitingUUID ─▶ beginning ─▶ running
+///             ─▶ flushing ─▶ pages ─▶ pinging ─▶ superblock ─▶ done
+struct Resync: ~Copyable {
+    enum Stage: UInt8 {
+        case idle
+        // Source.
+        case leading, quiescing, sourceSending, sourceReceiving, sourceStoring, sourceStarting
+        case sourceRunning
+        // Target.
+        case targetReceiving, targetStoring, targetSending, targetWaiting, targetBeginning
+        case targetRunning, targetFlushing, targetPages, targetPinging, targetEnding
+    }
+
+    /// Requests out at most, and how many blocks each.
+    static let requestLimit = 32
+    static let requestBlocks = 64
+    static let writeOutInterval: Duration = .seconds(2)
+
+    var stage = Stage.idle
+    /// Set all bits, or leave that to the exchange.
+    var full = false
+    /// The full sync's flag on disk: 0 none, 1 flag being written, 2 pages, 3 flag being cleared.
+    var fullStage = 0
+    var fullVersion: UInt32 = 0
+    /// What has to be durable before the next step.
+    var superblockVersion: UInt32 = 0
+    var pagesVersion: UInt32 = 0
+    var pings: UInt32 = 0
+
+    // Bitmap exchange.
+    var sendBit = 0
+    var sendWaits = false
+    var receiveBit = 0
+    var receiveWord = 0
+    var syncUUID: UInt64?
+
+    // Target.
+    var cursor = 0
+    var outstanding = Table<UInt16>(repeating: 0, count: requestLimit)
+    var outstandingCount = 0
+    var deferredCount = 0
+    /// Blocks that could not be transferred, which ends the resync without success.
+    var failedBlocks = 0
+    var allowance: Int64 = 0
+    var allowanceAt = Instant(nanoseconds: 0)
+    var nextWriteOut = Instant.never
+
+    // Source: answers whose ack is not in.
+    var awaiting = Table<UInt16>(repeating: 0, count: ReplicationEngine.peerSlots)
+    var awaitingCount = 0
+
+    // For /proc/drbd.
+    var total = 0
+    var started = Instant(nanoseconds: 0)
+
+    /// New writes wait: the full resync that makes us source has not set its bits yet.
+    var startsAsSource: Bool { stage == .sourceStoring || stage == .sourceStarting }
+}
+
+extension ReplicationEngine {
+    // MARK: ways in
+
+    mutating func prepareSource(full: Bool) {
+        resync.stage = .quiescing
+        resync.full = full
+        if full { setAllBits() }
+    }
+
+    mutating func prepareTarget(full: Bool) {
+        resync.stage = .targetReceiving
+        resync.full = full
+        resync.receiveBit = 0
+        resync.receiveWord = 0
+        resync.syncUUID = nil
+        if full { setAllBits() }
+    }
+
+    /// A kernel Secondary with our generation and our bits: a new generation makes it follow.
+    mutating func leadKernel() {
+        beginGeneration("equal generations with out-of-sync blocks")
+        resync.stage = .leading
+        resync.superblockVersion = order.generationVersion
+    }
+
+    /// invalidate: no bitmap is exchanged, both set every bit (wire 12.1).
+    mutating func prepareStartingSource() {
+        setAllBits()
+        resync.stage = .sourceStoring
+    }
+
+    mutating func prepareStartingTarget() {
+        setAllBits()
+        resync.stage = .targetStoring
+        resync.syncUUID = nil
+        resync.full = true
+    }
+
+    /// Every block is out of sync; a crash before the pages are written finds the flag (section 6.1).
+    mutating func setAllBits() {
+        bitmap.set(0, through: bitmap.bitCount - 1)
+        bitmap.markAllChanged()
+        superblock.flags.insert(.fullSync)
+        resync.fullVersion = touchSuperblock()
+        resync.fullStage = 1
+    }
+
+    private mutating func advanceFullSync() {
+        switch resync.fullStage {
+        case 1 where meta.superblockDurable >= resync.fullVersion:
+            resync.fullVersion = writeOutBitmap()
+            resync.fullStage = 2
+        case 2 where meta.bitmapDurable >= resync.fullVersion:
+            superblock.flags.remove(.fullSync)
+            resync.fullVersion = touchSuperblock()
+            resync.fullStage = 3
+        case 3 where meta.superblockDurable >= resync.fullVersion:
+            resync.fullStage = 0
+        default: break
+        }
+    }
+
+    // MARK: steps
+
+    mutating func advanceResync() {
+        guard diskInUse, !meta.dead else { return }
+        advanceFullSync()
+        switch resync.stage {
+        case .idle, .sourceReceiving, .targetReceiving, .targetWaiting: break
+        case .leading: advanceLeading()
+        case .quiescing:
+            // The bitmap is complete when no write is at the disk whose bit is still to be set.
+            guard writesAtDisk == 0 else { break }
+            distrustLastBits()
+            resync.sendBit = 0
+            resync.sendWaits = false
+            resync.receiveBit = 0
+            resync.receiveWord = 0
+            resync.stage = .sourceSending
+            sendBitmap()
+        case .sourceSending, .targetSending: sendBitmap()
+        case .sourceStoring:
+            guard resync.fullStage == 0, writesAtDisk == 0 else { break }
+            startAsSource()
+        case .sourceStarting:
+            guard resync.fullStage == 0 else { break }
+            startAsSource()
+        case .sourceRunning: writeOutSometimes()
+        case .targetStoring: advanceStoring()
+        case .targetBeginning: advanceBeginning()
+        case .targetRunning:
+            request()
+            writeOutSometimes()
+            finishTargetIfDone()
+        case .targetFlushing, .targetPages, .targetPinging, .targetEnding: advanceFinishing()
+        }
+    }
+
+    private mutating func advanceLeading() {
+        guard state.connection == .connected else {
+            resync.stage = .idle
+            return
+        }
+        guard meta.superblockDurable >= resync.superblockVersion else { return }
+        prepareSource(full: false)
+        sendUUIDs()
+        change("making the kernel peer the target") { $0.connection = .wfBitMapS }
+        sendState()
+    }
+
+    /// Of a kernel's bitmap the last 64 bits may be missing (safety.md S13).
+    private mutating func distrustLastBits() {
+        guard !peer.isRepd, bitmap.bitCount & 63 == 0, bitmap.bitCount > 0 else { return }
+        bitmap.set(bitmap.bitCount - 64, through: bitmap.bitCount - 1)
+    }
+
+    private mutating func writeOutSometimes() {
+        guard now >= resync.nextWriteOut, meta.bitmapWanted == meta.bitmapDurable else { return }
+        resync.nextWriteOut = now + Resync.writeOutInterval
+        if bitmap.changedPageCount > 0 { _ = writeOutBitmap() }
+    }
+
+    // MARK: bitmap exchange (wire section 9)
+
+    private mutating func sendBitmap() {
+        var packets = 0
+        while resync.sendBit < bitmap.bitCount || bitmap.bitCount == 0 {
+            guard !resync.sendWaits else { return }
+            if packets == 16 {
+                resync.sendWaits = true
+                output.commands.append(.reportDrained(link: link.data))
+                return
+            }
+            packets += 1
+            if !options.compressesBitmap || !sendCompressed() { sendPlain() }
+            if bitmap.bitCount == 0 { break }
+        }
+        bitmapSent()
+    }
+
+    /// - Returns: false when the code would be longer than the bits.
+    private mutating func sendCompressed() -> Bool {
+        let start = resync.sendBit
+        let first = bitmap[start]
+        var encoder = RunLengthEncoder(firstValue: first, limit: Packet.maximumBitmap)
+        var value = first
+        var bit = start
+        while bit < bitmap.bitCount {
+            let next =
+                value ? bitmap.nextClear(from: bit) : bitmap.next(from: bit) ?? bitmap.bitCount
+            guard encoder.append(run: UInt64(next - bit)) else { break }
+            bit = next
+            value.toggle()
+        }
+        guard bit - start >= min(encoder.codeBitCount, bitmap.bitCount - start), bit > start else {
+            return false
+        }
+        let payload = encoder.payload
+        output.packet(.compressedBitmap, link: link.data, length: payload.count)
+        var bytes = output.bytes.append(payload.count)
+        for index in 0..<payload.count {
+            bytes.storeBytes(of: payload[index], toByteOffset: index, as: UInt8.self)
+        }
+        resync.sendBit = bit
+        return true
+    }
+
+    private mutating func sendPlain() {
+        let word = resync.sendBit >> 6
+        let count = min(Packet.maximumBitmap / 8, bitmap.wordCount - word)
+        output.packet(.bitmap, link: link.data, length: count * 8)
+        output.append(wordsOf: bitmap, word..<word + count)
+        resync.sendBit = min((word + count) << 6, bitmap.bitCount)
+        // The last bits went plain: an empty packet says so.
+        if resync.sendBit == bitmap.bitCount { output.packet(.bitmap, link: link.data) }
+    }
+
+    mutating func linkDrained(_ id: UInt8) {
+        guard id == link.data else { return }
+        resync.sendWaits = false
+    }
+
+    private mutating func bitmapSent() {
+        if resync.stage == .sourceSending {
+            resync.stage = .sourceReceiving
+            if resync.receiveBit == bitmap.bitCount, bitmap.bitCount > 0 { bitmapReceived() }
+        } else {
+            resync.stage = .targetWaiting
+            change("own bitmap sent") { $0.connection = .wfSyncUUID }
+            applySyncUUID()
+        }
+    }
+
+    mutating func receiveBitmap(_ body: RawSpan, compressed: Bool) {
+        let complete: Bool?
+        if compressed {
+            complete = mergeCompressed(body)
+        } else {
+            complete = mergePlain(body)
+        }
+        guard let complete else {
+            malformed(false, "a bitmap packet that does not fit the bitmap")
+            return
+        }
+        if complete { bitmapReceived() }
+    }
+
+    private mutating func mergePlain(_ body: RawSpan) -> Bool? {
+        let left = bitmap.wordCount - resync.receiveWord
+        let expected = min(Packet.maximumBitmap / 8, left)
+        guard body.byteCount == expected * 8 else { return nil }
+        for index in 0..<expected {
+            bitmap.merge(
+                body[LittleField<UInt64>(at: index * 8)], intoWord: resync.receiveWord + index)
+        }
+        resync.receiveWord += expected
+        resync.receiveBit = min(resync.receiveWord << 6, bitmap.bitCount)
+        // Plain bits end with a packet of length 0.
+        return expected == 0
+    }
+
+    private mutating func mergeCompressed(_ body: RawSpan) -> Bool? {
+        guard var decoder = RunLengthDecoder(body) else { return nil }
+        var value = decoder.firstValue
+        var bit = resync.receiveBit
+        do {
+            while let run = try decoder.next() {
+                guard run <= UInt64(bitmap.bitCount - bit) else { return nil }
+                if value { bitmap.set(bit, through: bit + Int(run) - 1) }
+                bit += Int(run)
+                value.toggle()
+            }
+        } catch {
+            return nil
+        }
+        resync.receiveBit = bit
+        resync.receiveWord = bit >> 6
+        return bit == bitmap.bitCount
+    }
+
+    private mutating func bitmapReceived() {
+        switch resync.stage {
+        case .targetReceiving:
+            distrustLastBits()
+            resync.pagesVersion = writeOutBitmap()
+            resync.stage = .targetStoring
+        case .sourceReceiving: resync.stage = .sourceStarting
+        case .sourceSending: resync.receiveBit = bitmap.bitCount
+        default: record("a bitmap came in state \(state.connection.name): merged")
+        }
+        resync.receiveBit = resync.stage == .sourceSending ? resync.receiveBit : 0
+        resync.receiveWord = 0
+    }
+
+    // MARK: source
+
+    /// A new sync UUID makes a missed start visible (rules 51, 71).
+    private mutating func startAsSource() {
+        let uuid = superblock.uuids.beginSource(random: random.next() | 8)
+        touchSuperblock()
+        resync.stage = .sourceRunning
+        beginProgress()
+        change("began resync as source: \(bitmap.setCount) blocks of 4 KiB") {
+            $0.connection = .syncSource
+        }
+        output.packet(.syncUUID, link: link.data, length: SyncUUIDPacket.encodedSize)
+        var bytes = output.bytes.append(SyncUUIDPacket.encodedSize)
+        SyncUUIDPacket(uuid: uuid).encode(into: &bytes)
+    }
+
+    mutating func beginProgress() {
+        resync.total = bitmap.setCount
+        resync.started = now
+        resync.failedBlocks = 0
+        resync.nextWriteOut = now + Resync.writeOutInterval
+    }
+
+    /// The target's P_STATE: it has everything, or it could not write some of it (12.6, trap 13).
+    mutating func targetFinished(failed: Bool) {
+        if failed {
+            change("the target could not store every block", .warning) {
+                $0.connection = .connected
+                $0.peerDisk = .inconsistent
+            }
+            return
+        }
+        guard bitmap.setCount == 0 else {
+            // A set bit is sacred: the next handshake resyncs these blocks (rule 34).
+            connectionLost(
+                .protocolError,
+                "the target is done, but \(bitmap.setCount) blocks are out of sync here")
+            return
+        }
+        superblock.uuids.clearBitmap()
+        touchSuperblock()
+        _ = writeOutBitmap()
+        resync.stage = .idle
+        change("resync done: the peer is UpToDate") {
+            $0.connection = .connected
+            $0.peerDisk = .upToDate
+        }
+    }
+
+    // MARK: the end of it without success
+
+    /// Connection or disk gone, or aborted: bits stay, requests in flight are forgotten.
+    mutating func abandonResync() {
+        resync.stage = .idle
+        resync.sendWaits = false
+        resync.syncUUID = nil
+        resync.receiveBit = 0
+        resync.receiveWord = 0
+        for index in 0..<resync.outstandingCount {
+            let id = resync.outstanding[index]
+            if slots[Int(id)].stage == .requested { release(id) }
+        }
+        resync.outstandingCount = 0
+        for index in 0..<resync.awaitingCount {
+            let id = resync.awaiting[index]
+            slots[Int(id)].connection = 0
+            if !slots[Int(id)].sendPending { release(id) }
+        }
+        resync.awaitingCount = 0
+        if bitmap.changedPageCount > 0, diskUsable { _ = writeOutBitmap() }
+    }
+}
