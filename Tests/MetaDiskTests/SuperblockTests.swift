@@ -147,6 +147,17 @@ import Testing
         }
     }
 
+    @Test func `a last page of bitmap that reaches over the end is refused`() throws {
+        let size: UInt64 = (1 << 20) + 512
+        let superblock = try Self.fresh(.flexExternal, size: size) {
+            $0.lastAgreedSize = 64_749_568 + 1
+        }
+        let error = MetaDiskError.bitmapTooSmall(needed: 248 * 4096, available: 1977 * 512)
+        #expect(throws: error) {
+            try superblock.validate(deviceSize: size, placement: .flexExternal)
+        }
+    }
+
     @Test func `a recorded size without room for a bitmap is refused`() throws {
         let superblock = try Self.fresh(.flexExternal) { $0.mdSizeSectors = 72 }
         #expect(throws: MetaDiskError.badField(name: "md_size_sect", found: 72, expected: 80)) {
@@ -161,7 +172,7 @@ import Testing
             .logShape(stripes: 0, stripeBlocks: 8, reason: "one of the two is 0"), .wrongSize(1),
             .noSuperblock(magic: 0), .otherFormat("v07"), .otherFormat("v09"),
             .badField(name: "al_offset", found: -72, expected: -64),
-            .bitmapTooSmall(lastAgreedSize: 2, capacity: 1),
+            .shrunk(lastAgreedSize: 2, capacity: 1), .bitmapTooSmall(needed: 2, available: 1),
         ] as [MetaDiskError])
     func `a message is one line in lower case without a full stop`(error: MetaDiskError) throws {
         let text = error.description
