@@ -65,7 +65,7 @@ extension Daemon {
             _ = reactor.take(index, count: count)
             do throws(ControlError) {
                 try controls[place]?.lines.append(bytes)
-                while let line = controls[place]?.lines.next() {
+                while let line = try controls[place]?.lines.next() {
                     command(try ControlCoding.decodeRequest(line).command, place)
                 }
             } catch {
@@ -102,7 +102,9 @@ extension Daemon {
         case .waitSync(let timeout): wait(session, .sync, timeout)
         case .up(let new):
             guard adopt(new, session) else { return }
-            enqueue(session, [.openDisk(new.disk), .attach, .listen, .order(.connect(discardMyData: false))])
+            enqueue(
+                session,
+                [.openDisk(new.disk), .attach, .listen, .order(.connect(discardMyData: false))])
         case .attach(let new):
             guard adopt(new, session) else { return }
             enqueue(session, [.openDisk(new.disk), .attach])
@@ -178,7 +180,8 @@ extension Daemon {
     }
 
     private static func address(_ text: String) -> SocketAddress? {
-        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...])
+        guard let colon = text.lastIndex(of: ":"),
+            let port = UInt16(text[text.index(after: colon)...])
         else { return nil }
         var host = String(text[..<colon])
         if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }

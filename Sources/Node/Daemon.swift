@@ -59,7 +59,11 @@ package struct Daemon: ~Copyable {
     var waiters: [Waiter] = []
     var marks: [ProgressMark] = []
     var messages: [String] = []
+    /// Something was begun after the engine was last settled: the next turn does not wait.
+    var urgent = false
     var exits = false
+    /// The last answer is being sent; then it ends.
+    var exitAt = Instant.never
     var stopping = false
 
     /// - Throws: `DaemonError` with what an operator can do.
@@ -100,7 +104,11 @@ package struct Daemon: ~Copyable {
         unixListener = try reactor.addListener(Sockets.listenUnix(directory.nbdSocket))
     }
 
-    private func timeUntilDeadline() -> Duration? {
+    private mutating func timeUntilDeadline() -> Duration? {
+        if urgent {
+            urgent = false
+            return .zero
+        }
         var deadline = engine.nextDeadline
         deadline = min(deadline, housekeepingDeadline)
         if deadline == .never { return nil }

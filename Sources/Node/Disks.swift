@@ -106,7 +106,8 @@ extension Daemon {
             return
         }
         reactor.read(
-            file, bufferOffset: DiskBuffers.readStart + buffer * DiskBuffers.readSize, length: length,
+            file, bufferOffset: DiskBuffers.readStart + buffer * DiskBuffers.readSize,
+            length: length,
             at: offset,
             token: token(.metaRead, UInt64(length) << 24 | UInt64(buffer) << 16 | UInt64(id)))
     }

@@ -54,7 +54,8 @@ extension Daemon {
     }
 
     mutating func advanceJobs() {
-        while !jobs.isEmpty, jobs[0].order == nil, now >= jobs[0].retryAt || jobs[0].retryAt == .never
+        while !jobs.isEmpty, jobs[0].order == nil,
+            now >= jobs[0].retryAt || jobs[0].retryAt == .never
         {
             guard jobs[0].next < jobs[0].steps.count else {
                 endJob(ControlReply())
@@ -91,13 +92,15 @@ extension Daemon {
         case .openDisk(let path): return open(path)
         case .attach:
             if engine.isDiskOpen {
-                failJob(10, "\(minor): Failure: (124) Device is attached to a disk (use detach first)")
+                failJob(
+                    10, "\(minor): Failure: (124) Device is attached to a disk (use detach first)")
                 return true
             }
             return start(.attach(deviceSize: diskSize))
         case .listen:
             do throws(SystemError) { try listenForPeer() } catch {
-                failJob(10, "\(minor): Failure: (102) Local address(port) already in use. (\(error))")
+                failJob(
+                    10, "\(minor): Failure: (102) Local address(port) already in use. (\(error))")
                 return true
             }
         case .order(let command):
@@ -123,7 +126,7 @@ extension Daemon {
             if engine.hasConnection { return start(.disconnect(force: stopping)) }
         case .detachIfNeeded:
             if engine.isDiskOpen { return start(.detach(force: stopping)) }
-        case .exit: exits = true
+        case .exit: exitAt = now + .milliseconds(500)
         }
         stepDone()
         return true
@@ -135,6 +138,8 @@ extension Daemon {
         jobs[0].order = id
         engine.perform(command, id: id, now: now)
         perform()
+        // It may be able to go on without any completion.
+        urgent = true
         return false
     }
 

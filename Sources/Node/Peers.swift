@@ -55,6 +55,7 @@ extension Daemon {
             return
         }
         linkAttempts[Int(link)] = -1
+        log.debug("peer connection \(link) opened")
         guard let index = reactor.add(descriptor) else {
             close(descriptor)
             tell(.linkClosed(link: link))
@@ -68,6 +69,7 @@ extension Daemon {
     mutating func linkFailed(_ attempt: Int, _ errno: Int32) {
         guard let link = link(ofAttempt: attempt) else { return }
         linkAttempts[Int(link)] = -1
+        log.debug("peer connection \(link): \(SystemError("connect", errno: errno))")
         tell(.linkClosed(link: link))
     }
 

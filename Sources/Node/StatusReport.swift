@@ -40,7 +40,9 @@ extension Daemon {
             role: state.role, peerRole: state.peer, connection: state.connection,
             disk: state.disk, peerDisk: state.peerDisk)
         volume.backingDisk = engine.isDiskOpen ? settings?.disk : nil
-        if engine.hasConnection { volume.protocolLetter = settings?.options.replicationProtocol.rawValue }
+        if engine.hasConnection {
+            volume.protocolLetter = settings?.options.replicationProtocol.rawValue
+        }
         volume.flags.pausedByPeer = state.pausedByPeer
         volume.flags.pausedByUser = state.pausedByUser
         let counters = engine.counters
@@ -89,10 +91,12 @@ extension Daemon {
     // MARK: now and then
 
     var housekeepingDeadline: Instant {
-        var deadline = Instant.never
+        var deadline = exitAt
         for waiter in waiters { deadline = min(deadline, waiter.nextReport, waiter.deadline) }
         if let job = jobs.first { deadline = min(deadline, job.retryAt) }
-        if engine.progress != nil { deadline = min(deadline, (marks.last?.at ?? now) + Self.markInterval) }
+        if engine.progress != nil {
+            deadline = min(deadline, (marks.last?.at ?? now) + Self.markInterval)
+        }
         for index in 0..<Reactor.connectionCount where uses[index].closing {
             deadline = min(deadline, uses[index].closeAt)
         }
@@ -106,11 +110,25 @@ extension Daemon {
         stopListening()
         updateMarks()
         grantWaiting()
+        exitWhenSent()
         for index in 0..<Reactor.connectionCount
         where uses[index].closing && now >= uses[index].closeAt {
             uses[index].closeAt = .never
             drop(index)
         }
+    }
+
+    /// The answer to `down` goes out before the process ends.
+    private mutating func exitWhenSent() {
+        guard exitAt != .never else { return }
+        var queued = 0
+        for control in controls {
+            if let control, !uses[control.connection].gone {
+                queued += reactor.queuedBytes(control.connection)
+            }
+        }
+        if queued == 0, jobs.isEmpty || now >= exitAt { exits = true }
+        if now >= exitAt { exits = true }
     }
 
     private mutating func updateMarks() {

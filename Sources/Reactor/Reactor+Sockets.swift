@@ -15,7 +15,7 @@ package struct Listener: BitwiseCopyable {
 package struct Attempt: BitwiseCopyable {
     var descriptor: Int32 = -1
     var cancelled = false
-    var remote = SocketAddress.none
+    var remote = sockaddr_storage()
     var limit = __kernel_timespec()
 }
 
@@ -104,14 +104,18 @@ extension Reactor {
         let descriptor = try Sockets.open(from: local, to: remote, options)
         let nanoseconds = max(timeout.inNanoseconds, 0)
         attempts[index] = Attempt(
-            descriptor: descriptor, remote: remote,
+            descriptor: descriptor,
             limit: __kernel_timespec(
                 tv_sec: nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000))
         let attempt = unsafe attempts.address(of: index)
         reserve(2)
         let sqe = unsafe entry()
-        unsafe attempt.pointee.remote.withPointer { address, size in
-            unsafe io_uring_prep_connect(sqe, descriptor, address, size)
+        // The kernel reads it when the request is submitted, not now.
+        let size = unsafe remote.store(in: &attempt.pointee.remote)
+        unsafe withUnsafeMutablePointer(to: &attempt.pointee.remote) { place in
+            unsafe place.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe io_uring_prep_connect(sqe, descriptor, $0, size)
+            }
         }
         unsafe shim_link(sqe)
         unsafe sqe.pointee.user_data = InternalToken(.connect, index).bits

@@ -1,9 +1,8 @@
+import CShims
 import Glibc
 
 /// An IPv4 or IPv6 address with a port.
 @safe package struct SocketAddress: BitwiseCopyable, Sendable, CustomStringConvertible {
-    /// No address.
-    static let none = SocketAddress(storage: sockaddr_storage(), size: 0)
 
     private var storage: sockaddr_storage
     private let size: socklen_t
@@ -99,6 +98,12 @@ import Glibc
     /// `127.0.0.1:7788` or `[::1]:7788`.
     package var description: String {
         family == AF_INET6 ? "[\(host)]:\(port)" : "\(host):\(port)"
+    }
+
+    /// For operations that read the address later: a copy where it stays. - Returns: its size.
+    func store(in place: inout sockaddr_storage) -> socklen_t {
+        place = storage
+        return size
     }
 
     func withPointer<Result>(

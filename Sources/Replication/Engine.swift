@@ -131,8 +131,23 @@ package struct ReplicationEngine: ~Copyable {
         ready.removeAll()
     }
 
-    /// Moves every procedure that can go on; each looks at durable versions and counts alone.
+    /// Moves every procedure that can go on; each looks at durable versions and counts alone. A step
+    /// can be what another one, or the same, waits for: so until nothing moves.
     private mutating func advance() {
+        var moved = true
+        var rounds = 0
+        while moved {
+            let before = (attachment.stage, resync.stage, resync.fullStage, order.current?.stage)
+            advanceOnce()
+            moved =
+                before.0 != attachment.stage || before.1 != resync.stage
+                || before.2 != resync.fullStage || before.3 != order.current?.stage
+            rounds += 1
+            invariant(rounds < 64, "procedures that never rest, resync \(resync.stage)")
+        }
+    }
+
+    private mutating func advanceOnce() {
         advanceAttachment()
         advanceOrders()
         advanceResync()

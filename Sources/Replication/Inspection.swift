@@ -54,8 +54,9 @@ extension ReplicationEngine {
 
     /// `nil` when no resync runs.
     package var progress: Progress? {
-        guard state.connection == .syncSource || state.connection == .syncTarget
-            || state.connection == .pausedSyncS || state.connection == .pausedSyncT
+        guard
+            state.connection == .syncSource || state.connection == .syncTarget
+                || state.connection == .pausedSyncS || state.connection == .pausedSyncT
         else { return nil }
         return Progress(
             total: resync.total, left: max(0, bitmap.setCount - resync.failedBlocks),

@@ -99,12 +99,12 @@ extension ReplicationEngine {
             $0.role = .primary
             if forced { $0.disk = .upToDate }
         }
-        superblock.uuids.current |= 1
         if forced {
             beginGeneration("forced promotion")
         } else if state.connection < .connected || state.peerDisk <= .failed {
             beginGenerationIfNeeded("promotion without the peer")
         }
+        superblock.uuids.current |= 1
         let version = touchSuperblock()
         order.current?.stage = .storing(version)
     }
