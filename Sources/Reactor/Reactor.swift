@@ -47,8 +47,15 @@ package import Support
     var listeners = Table<Listener>(repeating: Listener(), count: listenerCount)
     var attempts = Table<Attempt>(repeating: Attempt(), count: attemptCount)
     var children = Table<Child>(repeating: Child(), count: childCount)
-    var mailboxes = Table<Counter>(repeating: Counter(), count: mailboxCount)
-    var signals = Table<SignalSource>(repeating: SignalSource(), count: 1)
+    /// The eventfd of each.
+    var mailboxes = Table<Int32>(repeating: -1, count: mailboxCount)
+    /// The signalfd.
+    var signals: Int32 = -1
+    // What the kernel reads or writes while an operation is under way.
+    var remotes = Table<SocketAddress>(repeating: .none, count: attemptCount)
+    var limits = Table<__kernel_timespec>(repeating: __kernel_timespec(), count: attemptCount)
+    var counts = Table<UInt64>(repeating: 0, count: mailboxCount)
+    var signalRecord = Table<SignalRecord>(repeating: SignalRecord(repeating: 0), count: 1)
 
     /// Connections to look at before the next wait, a bit for each: something to send, to shut or to
     /// close.
@@ -257,10 +264,10 @@ package import Support
         for index in 0..<children.count where children[index].descriptor >= 0 {
             _ = Glibc.close(children[index].descriptor)
         }
-        for index in 0..<mailboxes.count where mailboxes[index].descriptor >= 0 {
-            _ = Glibc.close(mailboxes[index].descriptor)
+        for index in 0..<mailboxes.count where mailboxes[index] >= 0 {
+            _ = Glibc.close(mailboxes[index])
         }
-        if signals[0].descriptor >= 0 { _ = Glibc.close(signals[0].descriptor) }
+        if signals >= 0 { _ = Glibc.close(signals) }
     }
 
     // MARK: preparing operations
