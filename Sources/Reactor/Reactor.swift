@@ -155,7 +155,9 @@ package import Support
         return completions.count
     }
 
-    package subscript(completion index: Int) -> Completion { completions[index] }
+    /// Mutating like everything else that is asked often: lent to a function that does not mutate, a
+    /// struct of this size is copied.
+    package subscript(completion index: Int) -> Completion { mutating get { completions[index] } }
 
     private mutating func submit(waitingFor timeout: Duration?) throws(SystemError) {
         var code: Int32
@@ -198,6 +200,7 @@ package import Support
         return raw
     }
 
+    @inline(__always)
     private mutating func dispatch(_ raw: Raw) {
         guard let kind = InternalToken.kind(raw.token) else {
             completions.append(.operation(Token(bits: raw.token), result: raw.result))
@@ -273,6 +276,7 @@ package import Support
     // MARK: preparing operations
 
     /// The next free entry of the submission queue; makes room if there is none.
+    @inline(__always)
     mutating func entry() -> UnsafeMutablePointer<io_uring_sqe> {
         underway += 1
         while true {
@@ -307,6 +311,7 @@ package import Support
     // MARK: buffers
 
     /// Where `offset` lies; `length` bytes from there are inside the arena.
+    @inline(__always)
     func place(_ offset: Int, _ length: Int) -> UnsafeMutableRawPointer {
         precondition(offset >= 0 && length >= 0 && offset <= arenaSize - length)
         return unsafe arena + offset
