@@ -204,6 +204,32 @@ private let isRoot = geteuid() == 0
         #expect(one.size == 4 << 20)
     }
 
+    @Test func `partitions of a loop device are claimed apart`() throws {
+        let directory = try TemporaryDirectory()
+        let loop = try Loop(directory, ["--partscan"])
+        let (device, file) = (loop.device, loop.file)
+        var reactor = try makeReactor()
+        for (number, start) in [("1", "0"), ("2", "2048")] {
+            let status = try reactor.run("/usr/bin/addpart", [device, number, start, "2048"])
+            try #require(status == 0)
+        }
+        do {
+            let first = try BackingFile(opening: device + "p1")
+            #expect(first.size == 1 << 20)
+            // Each part of the file below is claimed; another one than the second's is not in its way.
+            let second = try BackingFile(opening: device + "p2")
+            #expect(flocked(file))
+            for path in [device, device + "p1", device + "p2"] {
+                guard case .busy(path, _) = refusal(path) else {
+                    Issue.record("\(path) was claimed twice")
+                    continue
+                }
+            }
+            #expect(second.size == 1 << 20)
+        }
+        #expect(soon { refusal(device) == nil })
+    }
+
     @Test func `a device of 4 KiB sectors says so`() throws {
         let directory = try TemporaryDirectory()
         let loop = try Loop(directory, ["--sector-size", "4096"])
