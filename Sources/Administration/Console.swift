@@ -3,28 +3,28 @@
 import Glibc
 
 /// Where a command's texts go and where answers come from.
-package protocol Console {
+package protocol Console: AnyObject {
     /// Standard output.
-    mutating func write(_ bytes: [UInt8])
+    func write(_ bytes: [UInt8])
     /// Standard error, without anything added.
-    mutating func complain(_ text: String)
+    func complain(_ text: String)
     /// The line typed at a terminal, without its end; nil if standard input is none.
     ///
     /// The prompt is shown only on a terminal.
-    mutating func ask(_ prompt: String) -> String?
+    func ask(_ prompt: String) -> String?
 }
 
 extension Console {
-    mutating func print(_ lines: String...) {
+    func print(_ lines: String...) {
         for line in lines { write(Array((line + "\n").utf8)) }
     }
 
-    mutating func complain(lines: String...) {
+    func complain(lines: String...) {
         for line in lines { complain(line + "\n") }
     }
 
     /// Exactly `yes` confirms, and so does `force`; without a terminal the answer is no.
-    mutating func confirm(_ question: String..., force: Bool) -> Bool {
+    func confirm(_ question: String..., force: Bool) -> Bool {
         complain("\n")
         for line in question { complain(line + "\n") }
         if force {
@@ -41,7 +41,7 @@ extension Console {
 }
 
 /// The process's own terminal, pipes or files.
-package struct StandardConsole: Console {
+package final class StandardConsole: Console {
     package init() {}
 
     package func write(_ bytes: [UInt8]) { Self.put(bytes, STDOUT_FILENO) }
@@ -69,7 +69,7 @@ package struct StandardConsole: Console {
 }
 
 /// Keeps what is written, and answers from a list; for tests and for callers that want the text.
-package struct RecordedConsole: Console {
+package final class RecordedConsole: Console {
     package private(set) var output: [UInt8] = []
     package private(set) var errors = ""
     /// What a terminal would show.
@@ -81,17 +81,17 @@ package struct RecordedConsole: Console {
 
     package var text: String { String(decoding: output, as: UTF8.self) }
 
-    package mutating func write(_ bytes: [UInt8]) {
+    package func write(_ bytes: [UInt8]) {
         output += bytes
         screen += String(decoding: bytes, as: UTF8.self)
     }
 
-    package mutating func complain(_ text: String) {
+    package func complain(_ text: String) {
         errors += text
         screen += text
     }
 
-    package mutating func ask(_ prompt: String) -> String? {
+    package func ask(_ prompt: String) -> String? {
         guard let known = answers else { return nil }
         let answer = known.first ?? ""
         answers = Array(known.dropFirst())
