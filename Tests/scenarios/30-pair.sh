@@ -4,8 +4,9 @@
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 . "$REPD_ROOT/scripts/lib/nodes.sh"
+. "$REPD_ROOT/scripts/lib/fio.sh"
 
-need_binary repd
+need_binary repd repctl
 kills=${REPD_KILLS:-20}
 nodes=$scratch/nodes
 mkdir "$nodes"
@@ -71,11 +72,11 @@ cut_and_return() {
 
 # cut_under_load PRIMARY: nothing acknowledged is lost, whatever was on its way.
 cut_under_load() {
-    local state=$nodes/records.cut
-    rm -f "$state"
+    local state=$nodes/records.cut writer
+    records fill "$(node_uri "$1")" "$state" >/dev/null
     "$python3" "$REPD_ROOT/scripts/lib/records.py" write "$(node_uri "$1")" "$state" \
-        --seconds 6 --rate 400 >"$nodes/records.log" 2>&1 &
-    local writer=$!
+        --seconds 5 --rate 400 >"$nodes/records.log" 2>&1 &
+    writer=$!
     sleep 1
     cable stop
     sleep 2.5
@@ -84,12 +85,11 @@ cut_under_load() {
     cable pass
     wait "$writer" || fail "the client saw an error: $(cat "$nodes/records.log")"
     both_in_sync "after a cut under load"
-    "$python3" "$REPD_ROOT/scripts/lib/records.py" verify "$(node_uri "$1")" "$state" ||
-        fail "records are lost"
+    records verify "$(node_uri "$1")" "$state" >/dev/null || fail "records are lost"
     node_ctl "$1" secondary
     same_disks "after a cut under load"
-    "$python3" "$REPD_ROOT/scripts/lib/records.py" verify \
-        "${node_disks[$(node_peer "$1")]}" "$state" || fail "the peer has no copy"
+    records verify \
+        "${node_disks[$(node_peer "$1")]}" "$state" >/dev/null || fail "the peer has no copy"
 }
 
 matrix() {
@@ -133,8 +133,14 @@ come_back() {
 
 random_moment() { sleep "0.$((100 + RANDOM % 700))"; }
 
+fill_records() {
+    node_primary "$1"
+    records fill "$(node_uri "$1")" "$nodes/records" >/dev/null || fail "cannot fill the disk"
+}
+
 kill_primaries() {
     local primary=a secondary=b round
+    fill_records a
     for ((round = 1; round <= $1; round++)); do
         node_primary "$primary"
         write_records "$primary"
@@ -144,7 +150,7 @@ kill_primaries() {
         node_wait "$secondary" 'cs:[A-Za-z]* ro:Secondary/Unknown' 10 || fail "death not noticed"
         node_primary "$secondary"
         if [[ $2 == keeps ]]; then
-            "$python3" "$REPD_ROOT/scripts/lib/records.py" verify "$(node_uri "$secondary")" \
+            records verify "$(node_uri "$secondary")" \
                 "$nodes/records" >"$nodes/verify.log" || fail "$(cat "$nodes/verify.log")"
         fi
         come_back "$primary"
@@ -158,7 +164,7 @@ kill_primaries() {
 
 kill_secondaries() {
     local round
-    node_primary a
+    fill_records a
     write_records a
     for ((round = 1; round <= $1; round++)); do
         random_moment
@@ -172,7 +178,7 @@ kill_secondaries() {
     both_in_sync "in the end"
     node_ctl a secondary
     same_disks "in the end"
-    "$python3" "$REPD_ROOT/scripts/lib/records.py" verify "${node_disks[b]}" "$nodes/records" ||
+    records verify "${node_disks[b]}" "$nodes/records" ||
         fail "the Secondary lacks records"
 }
 
@@ -209,7 +215,6 @@ kill_primaries "$kills" keeps
 echo "protocol C: kill -9 of the Secondary, $kills times: the writer never notices"
 kill_secondaries "$kills"
 use_protocol A
-rm "$nodes/records"
 echo "protocol A: kill -9 of the Primary, $((kills / 4)) times: both are equal in the end"
 kill_primaries $((kills / 4)) loses
 node_down a

@@ -10,6 +10,8 @@
 
 # shellcheck source=scripts/lib/wait.sh
 . "$(dirname "${BASH_SOURCE[0]}")/wait.sh"
+# shellcheck source=scripts/lib/metadata.sh
+. "$(dirname "${BASH_SOURCE[0]}")/metadata.sh"
 
 REPCTL=${REPCTL:-$REPD_BIN/repctl}
 # libnbd's Python is that of the system's own interpreter.
@@ -87,7 +89,7 @@ node_ctl() {
 # node_create_md NODE: fresh internal meta data, without questions.
 node_create_md() {
     local output
-    output=$(node_ctl "$1" create-md --force 2>&1 </dev/null) || fail "create-md of $1: $output"
+    output=$(drbdmeta_of "${node_disks[$1]}" create-md 2>&1) || fail "create-md of $1: $output"
 }
 
 # node_start NODE: the daemon alone, without disk and peer.
@@ -121,15 +123,21 @@ node_kill() {
 
 node_is_alive() { kill -0 "${node_pids[$1]}" 2>/dev/null; }
 
-# node_status NODE: its two lines of `repctl proc`.
+# node_status NODE: its two lines of `repctl proc`. (Programs are slow to start in a machine that is
+# emulated, so this and what follows uses none but repctl.)
 node_status() {
-    node_ctl "$1" proc 2>/dev/null | awk '$1 ~ /^[0-9]+:$/ || $1 ~ /^ns:/'
+    local text
+    text=$(node_ctl "$1" proc 2>/dev/null) || return 0
+    [[ ! $text =~ (^|$'\n')(\ *[0-9]+:\ cs:[^$'\n']*($'\n'\ *ns:[^$'\n']*)?) ]] ||
+        printf '%s\n' "${BASH_REMATCH[2]}"
 }
 
 # node_value NODE NAME: states (cs ro ds) and counters (ns nr dw oos ...).
-node_value() { node_status "$1" | tr ' ' '\n' | sed -n "s/^$2://p"; }
+node_value() {
+    [[ ! " $(node_status "$1") " =~ [[:space:]]$2:([^[:space:]]*) ]] || echo "${BASH_REMATCH[1]}"
+}
 
-node_has_state() { [[ $(node_status "$1" | head -n 1) =~ $2 ]]; }
+node_has_state() { [[ $(node_status "$1") =~ $2 ]]; }
 
 # node_wait NODE REGULAR_EXPRESSION [SECONDS]: of the state line.
 node_wait() {
@@ -180,66 +188,5 @@ node_began_resync() {
     node_log_since "$1" 'began resync as' | sed -n 's/.*: \([0-9]*\) blocks.*/\1/p' | tail -n 1
 }
 
-# data_size FILE: bytes before internal meta data as create-md lays it out (8 blocks of log).
-data_size() {
-    local size
-    if [[ -b $1 ]]; then size=$(blockdev --getsize64 "$1"); else size=$(stat -c %s "$1"); fi
-    echo $(((size - 4096) / 4096 * 4096 - 32768 - 4096 * ((size / 512 + 262143) / 262144)))
-}
-
-# same_data DISK DISK: whether the data in front of the meta data is the same on both.
-same_data() {
-    local disk
-    for disk in "$@"; do [[ ! -b $disk ]] || blockdev --flushbufs "$disk"; done
-    cmp --bytes="$(data_size "$1")" "$1" "$2"
-}
-
-# metadata DISK: "UUIDs flags bits" as drbdmeta reads them from a disk that nobody uses, the bit
-# "held by a Primary" of each UUID cleared.
-metadata() {
-    local generation bits
-    rm -f /var/lib/drbd/drbd-minor--*.lkbd
-    generation=$(drbdmeta --force - v08 "$1" internal get-gi 2>/dev/null </dev/null | tail -n 1) ||
-        fail "drbdmeta finds no meta data on $1"
-    bits=$(drbdmeta --force - v08 "$1" internal dump-md 2>/dev/null </dev/null |
-        sed -n 's/^# bits-set \([0-9]*\);/\1/p')
-    "$python3" -c '
-import sys
-parts = sys.argv[1].split(":")
-uuids = ["%016X" % (int(uuid, 16) & ~1) for uuid in parts[:4]]
-print(":".join(uuids), ":".join(parts[4:]), sys.argv[2])' "$generation" "$bits"
-}
-
-# same_metadata DISK DISK: the state of two nodes in sync after `down`: UUIDs equal, both Consistent
-# and UpToDate, nobody Primary or crashed, no full sync wanted, no bit set.
-same_metadata() {
-    local first second
-    first=$(metadata "$1")
-    second=$(metadata "$2")
-    [[ ${first%% *} == "${second%% *}" ]] || fail "UUIDs differ: $first and $second"
-    for first in "$first" "$second"; do
-        [[ $first =~ ^[0-9A-F:]+\ 1:1:0:[01]:0:0:0\ 0$ ]] || fail "meta data at rest: $first"
-    done
-}
-
-# fio_verify TARGET... : random writes under load, read back and compared by their checksums. TARGET
-# is `--ioengine=nbd --uri=URI` or `--filename=DEVICE --ioengine=libaio --direct=1`; options follow.
-fio_verify() {
-    local output
-    output=$(cd "$nodes" && fio --name=verify --rw=randwrite --bs=4k-64k --bsrange=4k-64k --size=24M \
-        --iodepth=16 --verify=crc32c --verify_fatal=1 --verify_state_save=0 "$@" 2>&1) ||
-        fail "fio: $output"
-    [[ $output == *'err= 0'* ]] || fail "fio: $output"
-}
-
-# fio_blocks COUNT TARGET...: writes so many different blocks of 4 KiB, in random order.
-fio_blocks() {
-    local output count=$1
-    shift
-    output=$(cd "$nodes" && fio --name=blocks --rw=randwrite --bs=4k --size=48M \
-        --io_size="$((count * 4))k" --iodepth=8 --randseed="$RANDOM" "$@" 2>&1) ||
-        fail "fio: $output"
-}
-
-# nbd_of NODE: fio's options for its export.
-nbd_of() { printf '%s\n' --ioengine=nbd "--uri=$(node_uri "$1")"; }
+# records fill|write|verify ...: see records.py.
+records() { "$python3" "$REPD_ROOT/scripts/lib/records.py" "$@"; }

@@ -1,9 +1,10 @@
 """Writes records over NBD, remembers which were acknowledged, and finds them again after a crash.
 
+    records.py fill URI STATE [--blocks N]
     records.py write URI STATE [--blocks N] [--depth N] [--fua] [--rate N] [--seconds S]
     records.py verify URI|FILE STATE [--blocks N]
 
-`write` overwrites random blocks of 4 KiB, each with its own number and a version that grows, until
+`fill` writes every block once, so that nothing older can be taken for a record. `write` overwrites random blocks of 4 KiB, each with its own number and a version that grows, until
 the server goes away, SIGTERM comes or the time is over; then it writes down for each block the
 version that was last acknowledged and the later ones that were not answered. `verify` reads every
 block that was ever written: it must hold the acknowledged version or a later one that was sent,
@@ -80,8 +81,15 @@ class Writer:
 
         return completion
 
+    def choose(self):
+        if self.arguments.action == "fill":
+            self.stop = len(self.state["pending"]) + len(self.state["acked"]) + 1 \
+                == self.arguments.blocks
+            return self.state["next"] - 1
+        return random.randrange(self.arguments.blocks)
+
     def issue(self, nbd, handle):
-        block = random.randrange(self.arguments.blocks)
+        block = self.choose()
         if block in self.busy:
             return
         version = self.state["next"]
@@ -121,6 +129,8 @@ class Writer:
 
 
 def write(arguments):
+    if arguments.action == "fill" and os.path.exists(arguments.state):
+        os.remove(arguments.state)
     state = load(arguments.state)
     writer = Writer(arguments, state)
     signal.signal(signal.SIGTERM, lambda *_: setattr(writer, "stop", True))
@@ -148,7 +158,7 @@ def judge(block, data, allowed):
     for version in allowed:
         if data == content(block, version):
             return version, None
-    wanted = {content(block, version)[:SECTOR] if version else bytes(SECTOR) for version in allowed}
+    wanted = {content(block, version)[:SECTOR] for version in allowed}
     for offset in range(0, BLOCK, SECTOR):
         sector = data[offset:offset + SECTOR]
         if sector not in wanted:
@@ -163,7 +173,9 @@ def verify(arguments):
     read = reader(arguments.uri)
     complaints = []
     for block in sorted(set(state["acked"]) | set(state["pending"])):
-        allowed = [state["acked"].get(block, 0)] + state["pending"].get(block, [])
+        allowed = state["pending"].get(block, [])
+        if block in state["acked"]:
+            allowed = [state["acked"][block]] + allowed
         version, complaint = judge(block, read(block), allowed)
         if complaint:
             complaints.append(complaint)
@@ -182,10 +194,10 @@ def verify(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("action", choices=["write", "verify"])
+    parser.add_argument("action", choices=["fill", "write", "verify"])
     parser.add_argument("uri", help="of the export; to verify also a file or device")
     parser.add_argument("state", help="file that remembers the records")
-    parser.add_argument("--blocks", type=int, default=4000, help="how many blocks are overwritten")
+    parser.add_argument("--blocks", type=int, default=2000, help="how many blocks are overwritten")
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--rate", type=int, default=0, help="writes per second at most")
     parser.add_argument("--seconds", type=float, default=0)
@@ -193,7 +205,7 @@ def main():
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--may-fail", action="store_true", help="a server that goes away is no error")
     arguments = parser.parse_args()
-    return write(arguments) if arguments.action == "write" else verify(arguments)
+    return verify(arguments) if arguments.action == "verify" else write(arguments)
 
 
 if __name__ == "__main__":
