@@ -34,6 +34,8 @@ final class Checker {
     private var isTouched: [Bool] = []
     var volumeSectors = 0
     var locations: [MetaLocation?] = [nil, nil]
+    /// When the oldest read without an answer was asked for.
+    private var oldestRead = UInt32.max
     /// Orders after which losing data is right, by node.
     var mayLose = [false, false]
     /// What the node's disk was before it became a target.
@@ -117,6 +119,7 @@ final class Checker {
 
     func acked(_ number: UInt32, node: Int, peerHasIt: Bool, world: World) {
         let operation = world.operations[Int(number)]
+        oldestRead = world.oldestOpenRead
         let inStep = peerHasIt && world.profile.replicationProtocol == .c
         for sector in sectors(operation) {
             mark(number, node, sector, durable: operation.durable)
@@ -136,6 +139,7 @@ final class Checker {
 
     /// Everything acknowledged before the flush was asked for is durable.
     func flushed(node: Int, since submitted: UInt32, peerToo: Bool, world: World) {
+        oldestRead = world.oldestOpenRead
         for index in 0..<2 where index == node || peerToo {
             for sector in touched {
                 var changed = false
@@ -155,8 +159,11 @@ final class Checker {
     private func prune(_ node: Int, _ sector: Int, _ world: World) {
         var limit: UInt32 = 0
         each(node, sector) { place in
-            guard pool[place].isCertain, pool[place].isDurable else { return }
-            limit = max(limit, world.operations[Int(pool[place].operation)].submitted)
+            let operation = world.operations[Int(pool[place].operation)]
+            // A read that was asked for before may still return what was there then.
+            guard pool[place].isCertain, pool[place].isDurable, operation.ended < oldestRead
+            else { return }
+            limit = max(limit, operation.submitted)
         }
         guard limit > 0 else { return }
         var previous = Self.none
@@ -203,17 +210,18 @@ final class Checker {
             if value(pool[place].operation, world) == found { legal = true }
         }
         // The value at the start is older than every operation.
-        if !legal, newest == 0, !hasDurable(node, sector), found == world.initialValue(node, sector)
+        if !legal, newest == 0, !hasDurable(node, sector, moment, world), found == world.initialValue(node, sector)
         {
             legal = true
         }
         return legal
     }
 
-    private func hasDurable(_ node: Int, _ sector: Int) -> Bool {
+    private func hasDurable(_ node: Int, _ sector: Int, _ moment: UInt32, _ world: World) -> Bool {
         var found = false
         each(node, sector) { place in
-            if pool[place].isCertain, pool[place].isDurable { found = true }
+            let ended = world.operations[Int(pool[place].operation)].ended
+            if pool[place].isCertain, pool[place].isDurable, ended < moment { found = true }
         }
         return found
     }

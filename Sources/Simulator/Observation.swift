@@ -117,7 +117,7 @@ extension World {
         }
         for extent in offset >> 22...(offset + length - 1) >> 22
         where !node.hotExtents.contains(UInt32(extent)) {
-            violate("I-4", "a write into extent \(extent), which the log on disk does not name")
+            violate("I-4", "a write into extent \(extent), the log on disk names \(node.hotExtents)")
         }
         let superblock = stableSuperblock(node, location)
         if superblock?.flags.contains(.primaryIndicator) != true {

@@ -162,6 +162,16 @@ extension World {
         }
     }
 
+    var oldestOpenRead: UInt32 {
+        var oldest = UInt32.max
+        for client in clients {
+            for number in client.waiting where operations[Int(number)].kind == .read {
+                oldest = min(oldest, operations[Int(number)].submitted)
+            }
+        }
+        return oldest
+    }
+
     // MARK: payload of writes
 
     func receive(
