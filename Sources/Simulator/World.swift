@@ -36,6 +36,8 @@ package final class World {
     package internal(set) var eventCount = 0
     /// Orders the clients' actions; every one has its own number.
     var clock: UInt32 = 0
+    /// Reads whose bytes have not all left.
+    var openReads: [UInt32] = []
     /// Faults may happen, clients come up with new requests.
     var isActive = true
     /// What wrote the first sectors of each disk before the run, or 0.
@@ -64,6 +66,7 @@ package final class World {
         hash = 0xcbf2_9ce4_8422_2325
         eventCount = 0
         clock = 0
+        openReads.removeAll()
         isActive = true
         for node in nodes {
             node.reset()
