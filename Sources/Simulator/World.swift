@@ -127,8 +127,10 @@ package final class World {
 
     private func happen(_ happening: Happening) {
         switch happening {
-        case .disk(let node, let operation): diskEnds(nodes[Int(node)], operation)
-        case .metaRead(let node, let operation): metaReadEnds(nodes[Int(node)], operation)
+        case .disk(let node, let life, let operation):
+            diskEnds(nodes[Int(node)], life, operation)
+        case .metaRead(let node, let life, let operation):
+            metaReadEnds(nodes[Int(node)], life, operation)
         case .tick(let node, let serial): tick(nodes[Int(node)], serial)
         case .pump(let pipe): pump(Int(pipe))
         case .arrival(let pipe, let count): arrive(Int(pipe), Int(count))
