@@ -82,10 +82,10 @@ extension ReplicationEngine {
             peer.considerResync = true
         }
         refreshFlags()
-        if old.peerDisk == .diskless, new.peerDisk > .diskless, new.peerDisk != .unknown,
-            new.connection >= .connected
+        if old.connection >= .connected, new.connection >= .connected, diskInUse,
+            old.peerDisk <= .failed, new.peerDisk > .failed, new.peerDisk != .unknown
         {
-            // The peer attached a disk (row 2): it compares with what we are now.
+            // The peer attached: it waits for our view, to compare as we did.
             sendUUIDs()
             sendState()
         }
