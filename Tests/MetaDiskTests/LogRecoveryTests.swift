@@ -158,6 +158,30 @@ import Testing
         #expect(writer.recovery.result() == .hot([6]))
     }
 
+    @Test(arguments: 0..<20 as Range<UInt64>)
+    func `nonsense with a right checksum is read without harm`(seed: UInt64) {
+        var source = RandomSource(seed: seed)
+        var recovery = LogRecovery(stripes: 2, stripeBlocks: 4)
+        for index in 0..<8 {
+            var block = (0..<4096).map { _ in UInt8(truncatingIfNeeded: source.next()) }
+            block.withMutableRawBytes { bytes in
+                bytes[Field<UInt32>(at: 0)] = LogTransaction.magic
+                bytes[Field<UInt32>(at: 8)] = 0
+                bytes[Field<UInt16>(at: 12)] = 0
+            }
+            var crc = CRC32C()
+            crc.update(block.rawBytes)
+            block.withMutableRawBytes { $0[Field<UInt32>(at: 8)] = crc.register }
+            recovery.add(block: block.rawBytes, at: index)
+        }
+        #expect(recovery.corruptBlocks == 0)
+        guard case .hot(let extents) = recovery.result() else {
+            Issue.record("\(recovery.result())")
+            return
+        }
+        #expect(extents == Set(extents).sorted())
+    }
+
     @Test func `an extent in two slots counts once`() {
         var writer = Writer(slots: 67)
         writer.write([LogUpdate(slot: 3, extent: 5), LogUpdate(slot: 4, extent: 5)])

@@ -124,6 +124,24 @@ import Testing
         }
     }
 
+    @Test(arguments: 0..<200 as Range<UInt64>)
+    func `nonsense behind a right magic is refused without harm`(seed: UInt64) throws {
+        var source = RandomSource(seed: seed)
+        var bytes = (0..<4096).map { _ in UInt8(truncatingIfNeeded: source.next()) }
+        bytes.replaceSubrange(60..<64, with: [0x83, 0x74, 0x02, 0x6B])
+        // Past the first check, so that the others are reached.
+        bytes.replaceSubrange(80..<84, with: [0, 0, 0x10, 0])
+        let superblock = try Superblock(decoding: bytes.rawBytes)
+        for placement in [MetaLocation.Placement.internalData, .flexExternal, .indexed(3)] {
+            for size in [0, 69632, 1 << 30, 1 << 50, UInt64.max] {
+                #expect(throws: MetaDiskError.self) {
+                    try superblock.validate(deviceSize: size, placement: placement)
+                }
+            }
+        }
+        #expect(superblock.generationText.hasSuffix("\n"))
+    }
+
     @Test func `both stripe fields 0 mean 1 of 8`() throws {
         let superblock = try Self.fresh {
             $0.stripes = 0
