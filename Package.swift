@@ -81,7 +81,7 @@ let package = Package(
         tests("ConfigurationTests", ["Configuration", "Support"], exclude: ["Fixtures"]),
         tests("StatusTests", ["Status", "DRBDWire"], exclude: ["Fixtures"]),
         tests("ControlTests", ["Control", "DRBDWire", "Status"]),
-        tests("AdministrationTests", ["Administration", "Configuration", "MetaDisk"]),
+        tests("AdministrationTests", ["Administration", "Configuration", "MetaDisk", "Support"]),
         tests("SimulatorTests", ["Simulator", "Replication"]),
     ]
 )

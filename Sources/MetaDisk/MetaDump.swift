@@ -119,13 +119,16 @@ private struct BitmapText {
             if run == nil { startLine(&text) }
             let word = run?.word ?? chunk[LittleField<UInt32>(at: 4 * place)]
             let length = Self.runLength(of: word, in: chunk, from: place, to: count)
-            if length > Self.wordsPerLine || run != nil {
+            if length > Self.wordsPerLine {
                 bitsSet += UInt64(word.nonzeroBitCount * length)
                 place += length
                 index += UInt64(length)
                 let total = (run?.count ?? 0) + UInt64(length)
                 run = (word, total)
                 if place < count || bytesLeft == 0 { endRun(&text) }
+            } else if run != nil {
+                // One more line would not have begun a run, so it does not lengthen one.
+                endRun(&text)
             } else {
                 appendLine(chunk, from: place, to: &text)
                 place += Self.wordsPerLine

@@ -148,7 +148,9 @@ package struct Daemon: ~Copyable {
         case .received(let index): pump(index)
         case .sent(_, let owner, _): sent(owner)
         case .ended(let index, _), .sendFailed(let index, _): ended(index)
-        case .hangup: break
+        case .hangup(let index):
+            // What a client left behind undecoded when it went is not executed later (S3).
+            if uses[index].kind == .client, uses[index].paused { drop(index) }
         case .closed(let index): closed(index)
         case .accepted(let listener, let descriptor): accepted(listener, descriptor)
         case .acceptFailed(let listener, let errno):

@@ -98,7 +98,8 @@ extension Daemon {
             switch reactor.next(index, count: 1) {
             case .payload: tell(.payload(slot: uses[index].slot))
             case .bytes:
-                let used = Self.feed(&engine, reactor, index, uses[index].id, now)
+                let count = reactor.available(index)
+                let used = Self.feed(&engine, reactor, index, count, uses[index].id, now)
                 _ = reactor.take(index, count: used)
                 perform()
                 if used == 0 {
@@ -114,10 +115,9 @@ extension Daemon {
 
     private static func feed(
         _ engine: inout ReplicationEngine, _ reactor: borrowing Reactor, _ index: Int,
-        _ link: UInt8, _ now: Instant
+        _ count: Int, _ link: UInt8, _ now: Instant
     ) -> Int {
-        engine.receive(
-            link: link, bytes: reactor.peek(index, count: reactor.available(index)), now: now)
+        engine.receive(link: link, bytes: reactor.peek(index, count: count), now: now)
     }
 
     // MARK: listening

@@ -1,11 +1,13 @@
-import CShims
 import Glibc
 
 /// An IPv4 or IPv6 address with a port.
 @safe package struct SocketAddress: BitwiseCopyable, Sendable, CustomStringConvertible {
+    /// No address.
+    static let none = SocketAddress(storage: sockaddr_storage(), size: 0)
 
+    /// First, so that the kernel finds it at the address of the whole.
     private var storage: sockaddr_storage
-    private let size: socklen_t
+    let size: socklen_t
 
     private init(storage: sockaddr_storage, size: socklen_t) {
         self.storage = storage
@@ -98,12 +100,6 @@ import Glibc
     /// `127.0.0.1:7788` or `[::1]:7788`.
     package var description: String {
         family == AF_INET6 ? "[\(host)]:\(port)" : "\(host):\(port)"
-    }
-
-    /// For operations that read the address later: a copy where it stays. - Returns: its size.
-    func store(in place: inout sockaddr_storage) -> socklen_t {
-        place = storage
-        return size
     }
 
     func withPointer<Result>(

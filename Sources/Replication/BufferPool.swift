@@ -48,6 +48,14 @@ package struct BufferPool: ~Copyable {
         return rest <= 65536 && middle.count > Self.reserve
     }
 
+    /// Whether a packet of the peer's with this payload finds a buffer now.
+    func hasRoom(_ length: UInt32) -> Bool {
+        if length == 0 || huge.count > 0 { return true }
+        if length <= 4096, small.count > 0 { return true }
+        if length <= 65536, middle.count > 0 { return true }
+        return length <= 262_144 && large.count > 0
+    }
+
     /// A larger one if those of the fitting size are all taken; `nil`: wait.
     mutating func take(_ length: UInt32, client: Bool) -> BufferID? {
         let spare = client ? Self.reserve : 0

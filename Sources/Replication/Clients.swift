@@ -27,7 +27,7 @@ extension ReplicationEngine {
     }
 
     /// The local disk takes requests.
-    var diskUsable: Bool { diskInUse && state.disk > .attaching }
+    var diskUsable: Bool { diskInUse && state.disk > .failed }
 
     mutating func start(_ request: ClientRequest, _ client: UInt8) {
         let error = refusal(request)
@@ -195,6 +195,8 @@ extension ReplicationEngine {
     }
 
     mutating func reply(_ id: UInt16) {
+        // Diskless operation is not there: nothing is right any more, whoever may have it (S11).
+        if !diskUsable, requests[Int(id)].error == 0 { requests[Int(id)].error = ReplyError.io }
         let request = requests[Int(id)]
         if clients[Int(request.client)].dead {
             releaseChain(request.head)

@@ -8,7 +8,9 @@ extension ReplicationEngine {
         // Whatever was answered before this moment must be stable here, and there if so set.
         if transfer.open.count > 0 { closeEpoch() }
         requests[Int(id)].segments = 1
-        requests[Int(id)].epoch = newestClosedEpoch
+        // Where it could not be closed, the open one is closed as soon as there is room.
+        requests[Int(id)].epoch =
+            transfer.open.count > 0 ? transfer.open.number : transfer.open.number &- 1
         requests[Int(id)].waitsForPeer = options.waitsForPeer
         guard diskUsable else {
             requests[Int(id)].error = ReplyError.io
@@ -18,9 +20,6 @@ extension ReplicationEngine {
         flushOperations += 1
         output.commands.append(.flush(.client, index: id))
     }
-
-    /// The number of the newest epoch whose barrier was sent, or of the newest stable one.
-    private var newestClosedEpoch: UInt32 { transfer.open.number &- 1 }
 
     mutating func flushed(_ purpose: FlushPurpose, _ index: UInt16, _ errno: UInt8) {
         flushOperations -= 1
@@ -34,6 +33,7 @@ extension ReplicationEngine {
         case .meta: metaFlushed(failed: errno != 0, errno)
         case .barrier: barrierFlushed(index, failed: errno != 0)
         case .procedure: procedureFlushed(failed: errno != 0)
+        case .zeroes: finishDisk(index, failed: errno != 0, errno)
         }
     }
 
@@ -101,29 +101,28 @@ extension ReplicationEngine {
         transactionAbandoned()
         for _ in 0..<held.count {
             guard let id = held.take() else { break }
+            failWaiting(id)
+        }
+    }
+
+    /// A write that was not submitted: a client's fails, a peer's is answered as refused.
+    mutating func failWaiting(_ id: SlotID) {
+        if slots[Int(id)].kind == .write || slots[Int(id)].kind == .zero {
             slots[Int(id)].failed = true
             settleWrite(id)
+        } else {
+            submitPeerWrite(id)
         }
     }
 
     private mutating func transactionAbandoned() {
         for _ in 0..<logWaiting.count {
             guard let id = logWaiting.take() else { break }
-            if slots[Int(id)].kind == .write || slots[Int(id)].kind == .zero {
-                slots[Int(id)].failed = true
-                settleWrite(id)
-            } else {
-                submitPeerWrite(id)
-            }
+            failWaiting(id)
         }
         for _ in 0..<logQueue.count {
             guard let id = logQueue.take() else { break }
-            if slots[Int(id)].kind == .write || slots[Int(id)].kind == .zero {
-                slots[Int(id)].failed = true
-                settleWrite(id)
-            } else {
-                submitPeerWrite(id)
-            }
+            failWaiting(id)
         }
     }
 

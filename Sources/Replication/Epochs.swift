@@ -72,6 +72,13 @@ extension ReplicationEngine {
         request.encode(into: &bytes)
     }
 
+    /// The newest epoch was sent to a peer that acknowledges before it flushes, and no proof is on
+    /// the way.
+    var needsProof: Bool {
+        !peer.isRepd && link.probe == nil
+            && Int32(bitPattern: transfer.open.number &- 1 &- transfer.proven) > 0
+    }
+
     private func probeID(_ epoch: UInt32) -> UInt64 { 0x7270_6400_0000_0000 | UInt64(epoch) }
 
     mutating func probeAnswered(_ blockID: UInt64) {

@@ -204,14 +204,15 @@ extension ReplicationEngine {
     }
 
     /// No slot or buffer: nothing more is read from data until one is free.
-    mutating func pauseData() {
+    mutating func pauseData(for length: UInt32) {
         receiver.starved = true
+        receiver.starvedFor = length
         output.commands.append(.pauseLink(link: link.data))
     }
 
     mutating func resumeData() {
         guard receiver.starved, link.data != PeerLink.none else { return }
-        guard freePeerSlots.count > 16 else { return }
+        guard freePeerSlots.count > 0, pool.hasRoom(receiver.starvedFor) else { return }
         receiver.starved = false
         output.commands.append(.resumeLink(link: link.data))
     }

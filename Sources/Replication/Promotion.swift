@@ -173,8 +173,7 @@ extension ReplicationEngine {
     private mutating func failHeldByDemotion() {
         for _ in 0..<held.count {
             guard let id = held.take() else { break }
-            slots[Int(id)].failed = true
-            settleWrite(id)
+            failWaiting(id)
         }
     }
 

@@ -114,7 +114,7 @@ extension ReplicationEngine {
             return true
         }
         guard let buffer = pool.take(length, client: false) else {
-            pauseData()
+            pauseData(for: length)
             return false
         }
         let id = resync.outstanding[index]

@@ -82,6 +82,13 @@ extension ReplicationEngine {
             peer.considerResync = true
         }
         refreshFlags()
+        if old.peerDisk == .diskless, new.peerDisk > .diskless, new.peerDisk != .unknown,
+            new.connection >= .connected
+        {
+            // The peer attached a disk (row 2): it compares with what we are now.
+            sendUUIDs()
+            sendState()
+        }
         lostPeerData(old, new)
         if new.disk != old.disk, new.disk == .failed || new.disk == .diskless,
             new.connection >= .connected

@@ -16,14 +16,16 @@ extension ReplicationEngine {
             if transfer.open.count > 0 {
                 deadline = min(deadline, transfer.open.opened + PeerLink.epochAge)
                 deadline = min(deadline, link.lastDataSent + PeerLink.idleTime)
-            } else if transfer.epochCount > 1, !peer.isRepd, link.probe == nil {
+            } else if transfer.epochCount > 1, needsProof {
                 deadline = min(deadline, link.lastDataSent + PeerLink.idleTime)
             }
         }
         deadline = min(deadline, order.deadline)
         if resync.stage == .targetRunning || resync.stage == .sourceRunning {
-            deadline = min(deadline, resync.nextWriteOut)
-            if options.resyncRateLimit != nil {
+            if meta.bitmapWanted == meta.bitmapDurable {
+                deadline = min(deadline, resync.nextWriteOut)
+            }
+            if options.resyncRateLimit != nil, resync.allowance <= 0 {
                 deadline = min(deadline, resync.allowanceAt + .milliseconds(100))
             }
         }

@@ -82,11 +82,7 @@ extension ReplicationEngine {
     }
 
     private mutating func failUnlogged(_ id: SlotID) {
-        if slots[Int(id)].kind == .write || slots[Int(id)].kind == .zero {
-            fail(id)
-        } else {
-            submitPeerWrite(id)
-        }
+        failWaiting(id)
     }
 
     /// The write can never be done here: the disk is gone.
@@ -99,7 +95,10 @@ extension ReplicationEngine {
         guard held.count > 0, !holdsWrites else { return }
         for _ in 0..<held.count {
             guard let id = held.take() else { break }
-            if slots[Int(id)].logged { submit(id) } else { admit(id) }
+            switch slots[Int(id)].kind {
+            case .peerWrite, .peerZero: beginPeerWrite(id)
+            default: if slots[Int(id)].logged { submit(id) } else { admit(id) }
+            }
         }
     }
 
@@ -251,9 +250,18 @@ extension ReplicationEngine {
     mutating func diskDone(_ id: SlotID, _ errno: UInt8) {
         let slot = slots[Int(id)]
         invariant(slot.diskPending, "slot \(id) was not at the disk")
+        if errno == 0, slot.durable, slot.kind == .zero || slot.kind == .peerZero, diskUsable {
+            flushOperations += 1
+            output.commands.append(.flush(.zeroes, index: id))
+            return
+        }
+        finishDisk(id, failed: errno != 0, errno)
+    }
+
+    mutating func finishDisk(_ id: SlotID, failed: Bool, _ errno: UInt8) {
+        let slot = slots[Int(id)]
         slots[Int(id)].diskPending = false
         diskOperations -= 1
-        let failed = errno != 0
         switch slot.kind {
         case .write, .zero:
             writesAtDisk -= 1

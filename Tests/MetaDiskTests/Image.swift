@@ -32,13 +32,11 @@ struct Image: MetaAccess, Equatable {
 
     mutating func read(at offset: UInt64, into bytes: inout MutableRawSpan) {
         let block = self[offset, count: bytes.byteCount]
-        for (index, byte) in block.enumerated() { bytes[Field<UInt8>(at: index)] = byte }
+        unsafe bytes.withUnsafeMutableBytes { unsafe $0.copyBytes(from: block) }
     }
 
     mutating func write(_ bytes: RawSpan, at offset: UInt64) {
-        var copy: [UInt8] = []
-        for index in 0..<bytes.byteCount { copy.append(bytes[Field<UInt8>(at: index)]) }
-        perform(.write(offset, copy))
+        perform(.write(offset, unsafe bytes.withUnsafeBytes { unsafe Array($0) }))
     }
 
     mutating func zero(_ range: Range<UInt64>) { perform(.zero(range)) }
@@ -81,6 +79,10 @@ struct Image: MetaAccess, Equatable {
         get { self[offset, count: 4096] }
         set {
             precondition(offset + UInt64(newValue.count) <= size, "write behind the end")
+            if offset % 4096 == 0 && newValue.count == 4096 {
+                blocks[offset] = newValue.contains { $0 != 0 } ? newValue : nil
+                return
+            }
             for (index, byte) in newValue.enumerated() {
                 let place = offset + UInt64(index)
                 let start = place / 4096 * 4096
