@@ -64,7 +64,9 @@ let package = Package(
                 "Control", "DRBDWire", "MetaDisk", "NBD", "Reactor", "Replication", "Status",
                 "Support", logging,
             ]),
-        library("Administration", ["Configuration", "Control", "MetaDisk", "Status", "Support"]),
+        library(
+            "Administration",
+            ["Configuration", "Control", "DRBDWire", "MetaDisk", "Status", "Support"]),
         library("Simulator", ["DRBDWire", "MetaDisk", "Replication", "Support"]),
         program("repd", ["Node", "Support", parser, logging]),
         program("repctl", ["Administration", "Configuration", "Control", "Status", parser]),

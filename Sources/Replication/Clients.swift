@@ -110,7 +110,9 @@ extension ReplicationEngine {
             var length = min(arrival.left, Self.segmentSize)
             var buffer = none
             if arrival.zeroing {
-                length = min(arrival.left, Self.zeroSegment - UInt32(arrival.offset & 0xff_ffff))
+                // Not more extents than there are slots in the log (safety.md S15).
+                let limit = min(Self.zeroSegment, UInt32(min(log.slotCount, 4)) << 22)
+                length = min(arrival.left, limit - UInt32(arrival.offset % UInt64(limit)))
             } else {
                 guard freeClientSlots.count > 0, let taken = pool.take(length, client: true) else {
                     pause(client)

@@ -41,6 +41,14 @@ extension ReplicationEngine {
             if new.disk == .consistent || new.disk == .outdated { new.disk = .upToDate }
             if new.peerDisk == .consistent || new.peerDisk == .outdated { new.peerDisk = .upToDate }
         }
+        let paused = new.pausedByPeer || new.pausedByUser || new.pausedByDependency
+        switch new.connection {
+        case .syncSource where paused: new.connection = .pausedSyncS
+        case .syncTarget where paused: new.connection = .pausedSyncT
+        case .pausedSyncS where !paused: new.connection = .syncSource
+        case .pausedSyncT where !paused: new.connection = .syncTarget
+        default: break
+        }
         clamp(&new)
     }
 
@@ -82,10 +90,10 @@ extension ReplicationEngine {
             peer.considerResync = true
         }
         refreshFlags()
-        if old.peerDisk == .diskless, new.peerDisk > .diskless, new.peerDisk != .unknown,
-            new.connection >= .connected
+        if old.connection >= .connected, new.connection >= .connected, diskInUse,
+            old.peerDisk <= .failed, new.peerDisk > .failed, new.peerDisk != .unknown
         {
-            // The peer attached a disk (row 2): it compares with what we are now.
+            // The peer attached: it waits for our view, to compare as we did.
             sendUUIDs()
             sendState()
         }

@@ -3,7 +3,7 @@ import Support
 /// What happens at a moment of simulated time.
 enum Happening: BitwiseCopyable {
     /// An operation of a node's disk ends.
-    case disk(node: UInt8, operation: UInt32)
+    case disk(node: UInt8, life: UInt32, operation: UInt32)
     case tick(node: UInt8, serial: UInt32)
     /// The sender's socket takes the next piece of what is queued.
     case pump(pipe: UInt32)
@@ -24,7 +24,7 @@ enum Happening: BitwiseCopyable {
     case heal(serial: UInt32)
     case start(node: UInt8)
     case sample
-    case metaRead(node: UInt8, operation: UInt32)
+    case metaRead(node: UInt8, life: UInt32, operation: UInt32)
 }
 
 /// Happenings by time; those of the same moment in an order that the seed decides.

@@ -156,7 +156,7 @@ extension World {
         if state.disk != .upToDate, state.peerDisk != .upToDate {
             violate("I-13", "#\(number) is answered with success without UpToDate data")
         }
-        guard operation.changes, state.peerDisk != .upToDate, state.disk == .upToDate,
+        guard operation.changes, operation.beganAlone, state.peerDisk != .upToDate, state.disk == .upToDate,
             let location = checker.locations[Int(node.index)],
             let superblock = stableSuperblock(node, location)
         else { return }

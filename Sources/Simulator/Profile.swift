@@ -68,12 +68,12 @@ package struct Profile {
         if random.chance(1, in: 24) { chunk = 100 }
         clientCount = pick([1, 2, 3, 4])
         depth = pick([1, 4, 8, 32])
-        pause = .microseconds(pick([500, 2000, 10000, 50000]))
+        pause = .microseconds(pick([2000, 5000, 20000, 100_000]))
         hotBlocks = pick([4, 32, 256, 4096])
         largestWrite = pick([4, 16, 64, 64, 700]) << 10
-        duration = .milliseconds(pick([1500, 4000, 8000]))
-        faultInterval = .milliseconds(pick([100, 400, 1500]))
-        orderInterval = .milliseconds(pick([200, 1000, 3000]))
+        duration = .milliseconds(pick([1000, 2000, 4000]))
+        faultInterval = .milliseconds(pick([50, 200, 800]))
+        orderInterval = .milliseconds(pick([100, 500, 2000]))
         isInsane = random.chance(1, in: 4)
         clientsDie = random.chance(1, in: 3)
         for index in faultWeights.indices {

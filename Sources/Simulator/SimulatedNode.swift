@@ -33,7 +33,6 @@ final class SimulatedNode {
         var durable = false
         var epoch: UInt32 = 0
         var horizon: UInt64 = 0
-        var life: UInt32 = 0
     }
 
     /// What the last byte of a payload that leaves belongs to.

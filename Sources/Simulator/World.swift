@@ -36,6 +36,8 @@ package final class World {
     package internal(set) var eventCount = 0
     /// Orders the clients' actions; every one has its own number.
     var clock: UInt32 = 0
+    /// Reads whose bytes have not all left.
+    var openReads: [UInt32] = []
     /// Faults may happen, clients come up with new requests.
     var isActive = true
     /// What wrote the first sectors of each disk before the run, or 0.
@@ -64,6 +66,7 @@ package final class World {
         hash = 0xcbf2_9ce4_8422_2325
         eventCount = 0
         clock = 0
+        openReads.removeAll()
         isActive = true
         for node in nodes {
             node.reset()
@@ -124,8 +127,10 @@ package final class World {
 
     private func happen(_ happening: Happening) {
         switch happening {
-        case .disk(let node, let operation): diskEnds(nodes[Int(node)], operation)
-        case .metaRead(let node, let operation): metaReadEnds(nodes[Int(node)], operation)
+        case .disk(let node, let life, let operation):
+            diskEnds(nodes[Int(node)], life, operation)
+        case .metaRead(let node, let life, let operation):
+            metaReadEnds(nodes[Int(node)], life, operation)
         case .tick(let node, let serial): tick(nodes[Int(node)], serial)
         case .pump(let pipe): pump(Int(pipe))
         case .arrival(let pipe, let count): arrive(Int(pipe), Int(count))

@@ -21,6 +21,8 @@ struct ClientOperation: BitwiseCopyable {
     var answered = false
     /// Acknowledged by a Primary whose peer had everything.
     var wasMirrored = false
+    /// When the engine got it, the peer had not everything.
+    var beganAlone = false
 
     var changes: Bool { kind == .write || kind == .trim || kind == .writeZeroes }
 }
@@ -130,6 +132,7 @@ extension World {
         let number = UInt32(operations.count)
         operations.append(operation)
         if operation.changes { checker.submitted(number, operation) }
+        if operation.kind == .read { openReads.append(number) }
         clients[index].socket.append(number)
         clients[index].waiting.append(number)
         decode(index)
@@ -153,6 +156,9 @@ extension World {
                 node, "client \(index) asks #\(number) \(operation.kind)"
                     + "\(operation.durable ? " FUA" : "") sector \(operation.offset >> 9)"
                     + "+\(operation.length >> 9)")
+            let state = node.engine.state
+            operations[Int(number)].beganAlone =
+                state.connection < .connected || state.peerDisk != .upToDate
             if operation.kind == .write {
                 clients[index].current = number
                 clients[index].progress = 0
@@ -163,13 +169,7 @@ extension World {
     }
 
     var oldestOpenRead: UInt32 {
-        var oldest = UInt32.max
-        for client in clients {
-            for number in client.waiting where operations[Int(number)].kind == .read {
-                oldest = min(oldest, operations[Int(number)].submitted)
-            }
-        }
-        return oldest
+        openReads.reduce(UInt32.max) { min($0, operations[Int($1)].submitted) }
     }
 
     // MARK: payload of writes
@@ -271,11 +271,13 @@ extension World {
     func clientPayloadLeft(_ node: SimulatedNode, _ slot: UInt16) {
         let leaving = node.leaving[Int(slot)]
         node.leaving[Int(slot)].isClient = false
+        guard openReads.contains(leaving.operation) else { return }
         let operation = operations[Int(leaving.operation)]
         checker.checkRead(
             node: Int(node.index), bytes: node.buffers, at: leaving.place,
             sector: (operation.offset + leaving.progress) >> 9, sectors: leaving.length >> 9,
             submitted: operation.submitted, what: "read #\(leaving.operation)", world: self)
+        if leaving.progress + leaving.length == operation.length { closeRead(leaving.operation) }
     }
 
     func replyLeft(_ node: SimulatedNode, _ life: UInt32, _ request: UInt16) {
@@ -289,7 +291,10 @@ extension World {
             clock += 1
             operations[number].ended = clock
             operations[number].acked = reply.error == 0
-            if reply.error != 0 { report.errors += 1 }
+            if reply.error != 0 {
+                report.errors += 1
+                closeRead(reply.operation)
+            }
             if reply.error == 0 { acknowledge(node, reply.operation) }
         }
         handle(node, .replied(request: request))
@@ -326,7 +331,14 @@ extension World {
         handle(node, .clientClosed(client: UInt8(number)))
     }
 
+    /// Nothing of the read leaves any more.
+    private func closeRead(_ number: UInt32) {
+        guard operations[Int(number)].kind == .read else { return }
+        openReads.removeAll { $0 == number }
+    }
+
     private func end(_ number: UInt32) {
+        closeRead(number)
         guard operations[Int(number)].ended == ClientOperation.never else { return }
         clock += 1
         operations[Int(number)].ended = clock

@@ -44,7 +44,6 @@ extension World {
 
     private func performDisk(_ node: SimulatedNode, _ command: Command) {
         var operation = SimulatedNode.Operation()
-        operation.life = node.life
         switch command {
         case .write(let slot, let buffer, let length, let offset, let durable):
             operation.kind = .write
@@ -87,7 +86,7 @@ extension World {
             operation.offset = Int(offset)
             guard expectOpen(node) else { return }
             let number = node.takeOperation(operation)
-            schedule(.metaRead(node: node.index, operation: number), in: diskTime(node))
+            schedule(.metaRead(node: node.index, life: node.life, operation: number), in: diskTime(node))
             return
         case .closeDisk:
             if node.running > 0 { violate("I-22", "the disk is closed with operations at it") }
@@ -98,7 +97,8 @@ extension World {
         }
         guard expectOpen(node) else { return }
         let number = node.takeOperation(operation)
-        schedule(.disk(node: node.index, operation: number), in: diskTime(node))
+        schedule(
+            .disk(node: node.index, life: node.life, operation: number), in: diskTime(node))
     }
 
     private func expectOpen(_ node: SimulatedNode) -> Bool {
@@ -111,11 +111,10 @@ extension World {
     }
 
     /// An operation of the disk ends; its effect is of this moment.
-    func diskEnds(_ node: SimulatedNode, _ number: UInt32) {
-        guard node.isAlive, Int(number) < node.operations.count else { return }
+    func diskEnds(_ node: SimulatedNode, _ life: UInt32, _ number: UInt32) {
+        guard node.isAlive, node.life == life else { return }
         let operation = node.operations[Int(number)]
-        guard operation.kind != .free, operation.life == node.life else { return }
-        node.endOperation(number)
+                node.endOperation(number)
         let errno = outcome(node, operation)
         switch operation.kind {
         case .write, .zero, .read:
@@ -207,10 +206,9 @@ extension World {
         return fails ? 5 : 0
     }
 
-    func metaReadEnds(_ node: SimulatedNode, _ number: UInt32) {
-        guard node.isAlive, Int(number) < node.operations.count else { return }
+    func metaReadEnds(_ node: SimulatedNode, _ life: UInt32, _ number: UInt32) {
+        guard node.isAlive, node.life == life else { return }
         let operation = node.operations[Int(number)]
-        guard operation.kind == .metaRead, operation.life == node.life else { return }
         node.endOperation(number)
         let errno = outcome(node, operation)
         if errno != 0 {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import Simulator
 
 @main struct Main: ParsableCommand {
@@ -7,7 +8,7 @@ import Simulator
 
     @Option(help: "Replays this seed with a trace.") var seed: UInt64?
     @Option(help: "Runs these seeds: FIRST..<END.") var seeds: String?
-    @Option(help: "Lines of the trace to print at a violation.") var lines = 40
+    @Flag(help: "Says which seed is being run.") var verbose = false
 
     func run() throws {
         let world = World()
@@ -22,8 +23,13 @@ import Simulator
         guard bounds.count == 2 else { throw ValidationError("--seeds FIRST..<END") }
         var failures = 0
         for seed in bounds[0]..<bounds[1] {
+            if verbose {
+                print("running \(seed)")
+                fflush(nil)
+            }
             if let violation = world.run(seed: seed) {
                 print("seed \(seed): \(violation.invariant): \(violation.text)")
+                fflush(nil)
                 failures += 1
             }
         }
