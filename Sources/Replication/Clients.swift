@@ -13,6 +13,7 @@ enum ReplyError {
 /// Requests of NBD clients: cut into segments, given slots and buffers, answered.
 extension ReplicationEngine {
     /// What the standard and the state of the volume say against the request.
+    @inline(__always)
     private func refusal(_ request: ClientRequest) -> UInt8? {
         guard state.role == .primary, !order.promoting else { return ReplyError.shutdown }
         if request.operation == .flush { return nil }

@@ -22,7 +22,10 @@ package struct ReplicationEngine: ~Copyable {
     static let largePayload: UInt32 = 16384
 
     // MARK: what was set and what time it is
-    package var options: Options
+    package var options: Options {
+        didSet { pace = Pace(options) }
+    }
+    private(set) var pace: Pace
     var random: RandomSource
     package var output = Output()
     var now = Instant(nanoseconds: 0)
@@ -85,6 +88,7 @@ package struct ReplicationEngine: ~Copyable {
 
     package init(options: Options, seed: UInt64) {
         self.options = options
+        pace = Pace(options)
         random = RandomSource(seed: seed)
     }
 

@@ -35,8 +35,8 @@ struct PeerLink: ~Copyable {
 
     static let none = UInt8.max
     /// Writes of one connection wait at most this long for an epoch to be closed.
-    static let epochAge: Duration = .seconds(1)
-    static let idleTime: Duration = .milliseconds(100)
+    static let epochAge = Duration.seconds(1)
+    static let idleTime = Duration.milliseconds(100)
 
     var stage = Stage.off
     var uses = Table<Use>(repeating: .free, count: ReplicationEngine.linkLimit)
