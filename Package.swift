@@ -39,6 +39,7 @@ let package = Package(
         .executable(name: "repd", targets: ["repd"]),
         .executable(name: "repctl", targets: ["repctl"]),
         .executable(name: "repsim", targets: ["repsim"]),
+        .executable(name: "engine-bench", targets: ["engine-bench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -70,6 +71,9 @@ let package = Package(
         program("repd", ["Node", "Support", parser, logging]),
         program("repctl", ["Administration", "Configuration", "Control", "Status", parser]),
         program("repsim", ["Simulator", parser]),
+        program(
+            "engine-bench", ["DRBDWire", "MetaDisk", "NBD", "Replication", "Support"],
+            path: "Benchmarks/EngineWrites"),
         tests("SupportTests", ["Support"]),
         tests("DRBDWireTests", ["DRBDWire", "Support"], exclude: ["Fixtures"]),
         tests("MetaDiskTests", ["MetaDisk", "Support"], exclude: ["Fixtures"]),
