@@ -175,6 +175,8 @@ extension ReplicationEngine {
     /// Wire 5.8: the size in use is what both disks offer.
     mutating func receiveSizes(_ sizes: Sizes) {
         peer.diskSize = sizes.diskSize
+        // As the kernel records it; written with the next change.
+        superblock.peerMaximumRequest = min(sizes.maximumRequest, 1 << 20)
         guard diskInUse, let location else {
             if size == 0 || state.role != .primary { size = sizes.currentSize }
             return
