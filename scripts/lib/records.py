@@ -81,7 +81,7 @@ class Writer:
         return completion
 
     def issue(self, nbd, handle):
-        block = random.randrange(self.arguments.blocks)
+        block = self.arguments.first + random.randrange(self.arguments.blocks)
         if block in self.busy:
             return
         version = self.state["next"]
@@ -186,6 +186,7 @@ def main():
     parser.add_argument("uri", help="of the export; to verify also a file or device")
     parser.add_argument("state", help="file that remembers the records")
     parser.add_argument("--blocks", type=int, default=4000, help="how many blocks are overwritten")
+    parser.add_argument("--first", type=int, default=0, help="number of the first of them")
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--rate", type=int, default=0, help="writes per second at most")
     parser.add_argument("--seconds", type=float, default=0)
