@@ -153,7 +153,8 @@ extension ReplicationEngine {
     private mutating func prepareMemory(_ place: MetaLocation) {
         let extents = Int(BitmapLayout.extentCount(sectors: place.capacity))
         let most = LogTransaction.maximumSlots(blockCount: place.logBlockCount)
-        let wanted = options.logExtents ?? most
+        // A write may lie across the border of two extents.
+        let wanted = max(2, options.logExtents ?? most)
         log = ActivityLog(
             slotCount: max(1, min(wanted, most, max(extents, 1))), extentCount: extents)
         if superblock.lastAgreedSize == 0 {

@@ -36,7 +36,7 @@ package struct Options: Equatable, Sendable {
 
     package init() {}
 
-    var waitsForPeer: Bool { flushWaitsForPeer ?? (replicationProtocol == .c) }
+    package var waitsForPeer: Bool { flushWaitsForPeer ?? (replicationProtocol == .c) }
 }
 
 /// What an operator orders. The answer comes as a `CommandResult` with the same id.

@@ -82,6 +82,13 @@ extension ReplicationEngine {
             peer.considerResync = true
         }
         refreshFlags()
+        if old.connection >= .connected, new.connection >= .connected, diskInUse,
+            old.peerDisk <= .failed, new.peerDisk > .failed, new.peerDisk != .unknown
+        {
+            // The peer attached: it waits for our view, to compare as we did.
+            sendUUIDs()
+            sendState()
+        }
         lostPeerData(old, new)
         if new.disk != old.disk, new.disk == .failed || new.disk == .diskless,
             new.connection >= .connected
