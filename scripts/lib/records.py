@@ -85,8 +85,8 @@ class Writer:
         if self.arguments.action == "fill":
             self.stop = len(self.state["pending"]) + len(self.state["acked"]) + 1 \
                 == self.arguments.blocks
-            return self.state["next"] - 1
-        return random.randrange(self.arguments.blocks)
+            return self.arguments.first + self.state["next"] - 1
+        return self.arguments.first + random.randrange(self.arguments.blocks)
 
     def issue(self, nbd, handle):
         block = self.choose()
@@ -198,6 +198,7 @@ def main():
     parser.add_argument("uri", help="of the export; to verify also a file or device")
     parser.add_argument("state", help="file that remembers the records")
     parser.add_argument("--blocks", type=int, default=2000, help="how many blocks are overwritten")
+    parser.add_argument("--first", type=int, default=0, help="number of the first of them")
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--rate", type=int, default=0, help="writes per second at most")
     parser.add_argument("--seconds", type=float, default=0)
