@@ -101,29 +101,27 @@ extension ReplicationEngine {
         transactionAbandoned()
         for _ in 0..<held.count {
             guard let id = held.take() else { break }
-            slots[Int(id)].failed = true
-            settleWrite(id)
+            failWaiting(id)
         }
     }
 
     private mutating func transactionAbandoned() {
         for _ in 0..<logWaiting.count {
             guard let id = logWaiting.take() else { break }
-            if slots[Int(id)].kind == .write || slots[Int(id)].kind == .zero {
-                slots[Int(id)].failed = true
-                settleWrite(id)
-            } else {
-                submitPeerWrite(id)
-            }
+            failWaiting(id)
         }
         for _ in 0..<logQueue.count {
             guard let id = logQueue.take() else { break }
-            if slots[Int(id)].kind == .write || slots[Int(id)].kind == .zero {
-                slots[Int(id)].failed = true
-                settleWrite(id)
-            } else {
-                submitPeerWrite(id)
-            }
+            failWaiting(id)
+        }
+    }
+
+    private mutating func failWaiting(_ id: SlotID) {
+        if isOfPeer(id) {
+            submitPeerWrite(id)
+        } else {
+            slots[Int(id)].failed = true
+            settleWrite(id)
         }
     }
 
