@@ -4,7 +4,7 @@ import Status
 
 /// Carries out commands: finds the resources, asks their daemons, prints what they answer.
 package struct Administrator {
-    package var console: any Console
+    let console: any Console
     let daemons: any Daemons
     let node: NodeIdentity
     /// `nil`: the first of the usual places.

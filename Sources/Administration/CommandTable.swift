@@ -3,9 +3,30 @@ import Status
 
 extension Command {
     /// Every command, in the order of the help.
-    package static let table: [Command] = lifeCycle + parts + roles + questions + waiting
+    package static let table: [Command] = metadata + lifeCycle + parts + roles + questions + waiting
 
     package static func named(_ name: String) -> Command? { table.first { $0.name == name } }
+
+    private static let metadata: [Command] = [
+        Command(
+            "create-md", "Make new meta data at the end of the backing disk.",
+            discussion: """
+                Asks before it replaces meta data or comes near other data: only 'yes' confirms, without \
+                a terminal the answer is no (1), and what would be destroyed is refused (40). The disk \
+                must not be in use (20).
+                """,
+            scope: .configured, action: .each { $0.createMetadata($1, force: $2.force) }),
+        Command(
+            "dump-md", "Print all meta data of the backing disk as text.",
+            discussion: """
+                The disk must not be in use (20), and its activity log must have been applied (1), as \
+                attaching does.
+                """,
+            scope: .configured, action: .each { $0.dumpMetadata($1, force: $2.force) }),
+        Command(
+            "show-gi", "Print the data generations with an explanation.",
+            action: .each { administrator, name, _ in administrator.showGenerations(name) }),
+    ]
 
     private static let lifeCycle: [Command] = [
         Command(
@@ -30,7 +51,7 @@ extension Command {
             scope: .configured,
             action: .configure(.attach) { settings, _ in .attach(settings) }),
         Command(
-            "detach", "Detach the backing disk; a Primary goes on with the peer's.",
+            "detach", "Detach the backing disk.",
             action: .tell { .detach(force: $0.force) }),
         Command(
             "connect", "Connect to the peer.",
@@ -69,7 +90,8 @@ extension Command {
             "cstate", "Print the state of the connection.", action: .show(StatusLines.connections)),
         Command(
             "dstate", "Print the states of both disks, ours first.",
-            action: .show(StatusLines.disks)),
+            discussion: "Without a daemon, what the disk itself says: one word.",
+            action: .each { administrator, name, _ in administrator.diskState(name) }),
         Command(
             "status", "Print the state of resources, peers and disks.",
             discussion: "Without a name, of all that are running.",

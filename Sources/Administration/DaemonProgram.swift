@@ -121,7 +121,7 @@ struct DaemonLog: ~Copyable {
     /// The last lines since the start, indented.
     func tail() -> String {
         let reader = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        guard reader >= 0 else { return "  (cannot be read: \(Host.message(of: errno)))" }
+        guard reader >= 0 else { return "  (cannot be read: \(systemMessage(errno)))" }
         defer { _ = close(reader) }
         let end = lseek(reader, 0, SEEK_END)
         var bytes = [UInt8](repeating: 0, count: Self.shownBytes)

@@ -5,12 +5,6 @@ import Support
 
 /// Small questions to the system.
 package enum Host {
-    /// What `errno` means.
-    static func message(of code: Int32) -> String {
-        // strerror's text is copied at once.
-        unsafe strerror(code).map { unsafe String(cString: $0) } ?? "errno \(code)"
-    }
-
     package static func environment(_ name: String) -> String? { RunDirectory.environment(name) }
 
     static func sleep(_ duration: Duration) {

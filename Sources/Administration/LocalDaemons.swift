@@ -65,7 +65,7 @@ extension LocalDaemons {
         do throws(SystemError) { return try body() } catch {
             throw AdministrationError(
                 "\(resource): cannot start repd: \(error.object): \(error.call): "
-                    + Host.message(of: error.errno), exitCode: Exit.refused)
+                    + systemMessage(error.errno), exitCode: Exit.refused)
         }
     }
 

@@ -35,7 +35,7 @@ extension Administrator {
     }
 
     /// The state of a resource, `nil` without a daemon.
-    private func running(_ resource: String) throws(AdministrationError) -> StatusSnapshot? {
+    func running(_ resource: String) throws(AdministrationError) -> StatusSnapshot? {
         do throws(ControlError) {
             return try daemons.perform(.status, on: resource, deadline: Deadline.query).status
         } catch {

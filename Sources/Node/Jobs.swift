@@ -118,7 +118,9 @@ extension Daemon {
             }
         case .drainClients:
             drainsClients = true
-            guard drainClients() else {
+            // A client that does not read its answers is not waited for without end.
+            if jobs[0].giveUp == .never { jobs[0].giveUp = now + .seconds(10) }
+            guard drainClients(force: now >= jobs[0].giveUp) else {
                 jobs[0].retryAt = now + .milliseconds(20)
                 return false
             }

@@ -283,11 +283,12 @@ extension Daemon {
     }
 
     /// Lets what is in flight end, then closes. - Returns: whether nobody is left.
-    mutating func drainClients() -> Bool {
+    mutating func drainClients(force: Bool) -> Bool {
         var left = false
         for id in 0..<Self.clientLimit where clientConnections[id] != Use.none {
             left = true
             let index = Int(clientConnections[id])
+            if force { drop(index) }
             guard !uses[index].closing, engine.requestsInFlight(client: UInt8(id)) == 0 else {
                 continue
             }

@@ -35,7 +35,7 @@ extension ReplicationEngine {
             fail(id, 124, "Device is attached to a disk (use detach first)")
             return
         }
-        guard transfer.freeCount == TransferLog.entryLimit else {
+        guard transfer.freeCount == TransferLog.entryLimit, log.referencedCount == 0 else {
             finish(id, .inTransientState)
             return
         }
@@ -47,6 +47,9 @@ extension ReplicationEngine {
         attachment.id = id
         attachment.deviceSize = deviceSize
         meta = MetaWriter()
+        order.generationVersion = 0
+        // What the disk that failed had still to write is none of this one's business.
+        log = ActivityLog(slotCount: 1, extentCount: 1)
         diskInUse = true
         location = nil
         change("attach") { $0.disk = .attaching }
@@ -153,7 +156,8 @@ extension ReplicationEngine {
     private mutating func prepareMemory(_ place: MetaLocation) {
         let extents = Int(BitmapLayout.extentCount(sectors: place.capacity))
         let most = LogTransaction.maximumSlots(blockCount: place.logBlockCount)
-        let wanted = options.logExtents ?? most
+        // A write may lie across the border of two extents.
+        let wanted = max(2, options.logExtents ?? most)
         log = ActivityLog(
             slotCount: max(1, min(wanted, most, max(extents, 1))), extentCount: extents)
         if superblock.lastAgreedSize == 0 {
@@ -248,7 +252,8 @@ extension ReplicationEngine {
             if crashedPrimary { superblock.flags.insert(.crashedPrimary) }
             attachment.stage = .storing(touchSuperblock())
         case .storing(let version):
-            guard meta.superblockDurable >= version else { return }
+            // A handshake that began without this disk ends without it.
+            guard meta.superblockDurable >= version, link.stage != .parameters else { return }
             attached()
         }
     }
@@ -271,6 +276,7 @@ extension ReplicationEngine {
         let peerOutdated = flags.contains(.peerOutdated) && state.connection < .connected
         if state.connection >= .connected {
             change(summary) { $0.disk = .negotiating }
+            agreeOnSize()
             sendSizes()
             sendUUIDs()
             sendState()

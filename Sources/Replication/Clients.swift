@@ -13,6 +13,7 @@ enum ReplyError {
 /// Requests of NBD clients: cut into segments, given slots and buffers, answered.
 extension ReplicationEngine {
     /// What the standard and the state of the volume say against the request.
+    @inline(__always)
     private func refusal(_ request: ClientRequest) -> UInt8? {
         guard state.role == .primary, !order.promoting else { return ReplyError.shutdown }
         if request.operation == .flush { return nil }
@@ -27,7 +28,7 @@ extension ReplicationEngine {
     }
 
     /// The local disk takes requests.
-    var diskUsable: Bool { diskInUse && state.disk > .attaching }
+    var diskUsable: Bool { diskInUse && state.disk > .failed }
 
     mutating func start(_ request: ClientRequest, _ client: UInt8) {
         let error = refusal(request)
@@ -109,7 +110,9 @@ extension ReplicationEngine {
             var length = min(arrival.left, Self.segmentSize)
             var buffer = none
             if arrival.zeroing {
-                length = min(arrival.left, Self.zeroSegment - UInt32(arrival.offset & 0xff_ffff))
+                // Not more extents than there are slots in the log (safety.md S15).
+                let limit = min(Self.zeroSegment, UInt32(min(log.slotCount, 4)) << 22)
+                length = min(arrival.left, limit - UInt32(arrival.offset % UInt64(limit)))
             } else {
                 guard freeClientSlots.count > 0, let taken = pool.take(length, client: true) else {
                     pause(client)
@@ -195,6 +198,8 @@ extension ReplicationEngine {
     }
 
     mutating func reply(_ id: UInt16) {
+        // Diskless operation is not there: nothing is right any more, whoever may have it (S11).
+        if !diskUsable, requests[Int(id)].error == 0 { requests[Int(id)].error = ReplyError.io }
         let request = requests[Int(id)]
         if clients[Int(request.client)].dead {
             releaseChain(request.head)

@@ -58,8 +58,8 @@ extension ReplicationEngine {
         }
         let waits = wantsStability
         let open = transfer.open
-        let idle = now >= link.lastDataSent + PeerLink.idleTime
-        if open.count > 0, waits || idle || now >= open.opened + PeerLink.epochAge { closeEpoch() }
+        let idle = now >= link.lastDataSent + pace.idleTime
+        if open.count > 0, waits || idle || now >= open.opened + pace.epochAge { closeEpoch() }
         guard !peer.isRepd, waits || idle, transfer.epochCount > 1, link.probe == nil,
             transfer.open.count == 0
         else { return }

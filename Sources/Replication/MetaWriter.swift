@@ -67,6 +67,7 @@ extension ReplicationEngine {
         guard meta.job == .none, diskInUse, !meta.dead, location != nil else { return }
         if meta.superblockWanted != meta.superblockDurable {
             meta.job = .superblock
+            meta.step = .preflush
             metaFlush()
             return
         }
@@ -110,13 +111,12 @@ extension ReplicationEngine {
             return
         }
         if meta.job != .freshLog { meta.clearedSinceFlush = false }
+        meta.step = .preflush
         metaFlush()
     }
 
-    /// The flush in front of the block, or of the pages.
+    /// The flush in front of the block, or of the pages: the caller has set `step`.
     private mutating func metaFlush() {
-        if meta.job == .superblock { meta.step = .preflush }
-        if meta.step != .flushing { meta.step = .preflush }
         meta.flushing = true
         flushOperations += 1
         output.commands.append(.flush(.meta, index: 0))

@@ -38,8 +38,21 @@ extension ReplicationEngine {
             new.disk = attachment.found
         }
         if new.connection >= .connected, new.connection < .ahead {
-            if new.disk == .consistent || new.disk == .outdated { new.disk = .upToDate }
-            if new.peerDisk == .consistent || new.peerDisk == .outdated { new.peerDisk = .upToDate }
+            // Only a comparison with the other disk can tell that an old copy is none. (The kernel
+            // believes it of any peer, a diskless one, too.)
+            let both = new.disk >= .inconsistent && new.peerDisk >= .inconsistent
+            if both, new.disk == .consistent || new.disk == .outdated { new.disk = .upToDate }
+            if both, new.peerDisk == .consistent || new.peerDisk == .outdated {
+                new.peerDisk = .upToDate
+            }
+        }
+        let paused = new.pausedByPeer || new.pausedByUser || new.pausedByDependency
+        switch new.connection {
+        case .syncSource where paused: new.connection = .pausedSyncS
+        case .syncTarget where paused: new.connection = .pausedSyncT
+        case .pausedSyncS where !paused: new.connection = .syncSource
+        case .pausedSyncT where !paused: new.connection = .syncTarget
+        default: break
         }
         clamp(&new)
     }
@@ -82,6 +95,13 @@ extension ReplicationEngine {
             peer.considerResync = true
         }
         refreshFlags()
+        if old.connection >= .connected, new.connection >= .connected, diskInUse,
+            old.peerDisk <= .failed, new.peerDisk > .failed, new.peerDisk != .unknown
+        {
+            // The peer attached: it waits for our view, to compare as we did.
+            sendUUIDs()
+            sendState()
+        }
         lostPeerData(old, new)
         if new.disk != old.disk, new.disk == .failed || new.disk == .diskless,
             new.connection >= .connected

@@ -4,41 +4,45 @@ package import Support
 /// What happens because time has passed (reference, wire section 17).
 extension ReplicationEngine {
     /// When `tick` is to be called next, at the latest.
+    ///
+    /// Mutating, because to lend an engine out of a variable the compiler copies it.
     package var nextDeadline: Instant {
-        var deadline = min(link.handshakeDeadline, link.pingDeadline)
-        for index in 0..<Self.linkLimit { deadline = min(deadline, link.deadlines[index]) }
-        if link.stage == .connecting { deadline = min(deadline, link.retryAt) }
-        if link.stage == .parameters || link.stage == .running {
-            if link.pingSent == nil {
-                deadline = min(deadline, max(link.lastMeta, link.lastData) + options.pingInterval)
+        mutating get {
+            var deadline = min(link.handshakeDeadline, link.pingDeadline)
+            for index in 0..<Self.linkLimit { deadline = min(deadline, link.deadlines[index]) }
+            if link.stage == .connecting { deadline = min(deadline, link.retryAt) }
+            if link.stage == .parameters || link.stage == .running {
+                if link.pingSent == nil {
+                    deadline = min(deadline, max(link.lastMeta, link.lastData) + pace.pingInterval)
+                }
+                deadline = min(deadline, slowPeerDeadline)
+                if transfer.open.count > 0 {
+                    deadline = min(deadline, transfer.open.opened + pace.epochAge)
+                    deadline = min(deadline, link.lastDataSent + pace.idleTime)
+                } else if transfer.epochCount > 1, needsProof {
+                    deadline = min(deadline, link.lastDataSent + pace.idleTime)
+                }
             }
-            deadline = min(deadline, slowPeerDeadline)
-            if transfer.open.count > 0 {
-                deadline = min(deadline, transfer.open.opened + PeerLink.epochAge)
-                deadline = min(deadline, link.lastDataSent + PeerLink.idleTime)
-            } else if transfer.epochCount > 1, needsProof {
-                deadline = min(deadline, link.lastDataSent + PeerLink.idleTime)
+            deadline = min(deadline, order.deadline)
+            if resync.stage == .targetRunning || resync.stage == .sourceRunning {
+                if meta.bitmapWanted == meta.bitmapDurable {
+                    deadline = min(deadline, resync.nextWriteOut)
+                }
+                if options.resyncRateLimit != nil, resync.allowance <= 0 {
+                    deadline = min(deadline, resync.allowanceAt + .milliseconds(100))
+                }
             }
+            return deadline
         }
-        deadline = min(deadline, order.deadline)
-        if resync.stage == .targetRunning || resync.stage == .sourceRunning {
-            if meta.bitmapWanted == meta.bitmapDurable {
-                deadline = min(deadline, resync.nextWriteOut)
-            }
-            if options.resyncRateLimit != nil, resync.allowance <= 0 {
-                deadline = min(deadline, resync.allowanceAt + .milliseconds(100))
-            }
-        }
-        return deadline
     }
 
     /// The oldest write or barrier without its answer is this old: the peer is given up.
     private var slowPeerDeadline: Instant {
-        guard options.koCount > 0 else { return .never }
+        guard let limit = pace.slowPeer else { return .never }
         for index in 0..<transfer.epochCount {
             let epoch = transfer[epoch: index]
             if epoch.acknowledged || epoch.count == 0 { continue }
-            return epoch.opened + options.timeout * options.koCount + PeerLink.epochAge
+            return epoch.opened + limit
         }
         return .never
     }

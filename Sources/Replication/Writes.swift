@@ -27,7 +27,8 @@ extension ReplicationEngine {
     }
 
     private mutating func admit(_ id: SlotID) {
-        guard diskUsable else {
+        // What a demotion overtook is not done any more.
+        guard diskUsable, state.role == .primary else {
             fail(id)
             return
         }
@@ -91,13 +92,19 @@ extension ReplicationEngine {
         settleWrite(id)
     }
 
+    func isOfPeer(_ id: SlotID) -> Bool { Int(id) >= Self.clientSlots }
+
     mutating func releaseHeld() {
-        guard held.count > 0, !holdsWrites else { return }
         for _ in 0..<held.count {
             guard let id = held.take() else { break }
-            switch slots[Int(id)].kind {
-            case .peerWrite, .peerZero: beginPeerWrite(id)
-            default: if slots[Int(id)].logged { submit(id) } else { admit(id) }
+            if isOfPeer(id) {
+                beginPeerWrite(id)
+            } else if holdsWrites {
+                held.append(id)
+            } else if slots[Int(id)].logged {
+                submit(id)
+            } else {
+                admit(id)
             }
         }
     }
@@ -118,7 +125,7 @@ extension ReplicationEngine {
     }
 
     private mutating func submit(_ id: SlotID) {
-        guard diskUsable else {
+        guard diskUsable, state.role == .primary else {
             fail(id)
             return
         }

@@ -61,7 +61,8 @@ struct Repctl: ParsableCommand {
             """,
         version: Administrator.build.version,
         subcommands: [
-            Up.self, Down.self, Attach.self, Detach.self, Connect.self, Disconnect.self,
+            CreateMetadata.self, DumpMetadata.self, ShowGenerations.self, Up.self, Down.self,
+            Attach.self, Detach.self, Connect.self, Disconnect.self,
             Primary.self, Secondary.self, Invalidate.self, Role.self, Cstate.self, Dstate.self,
             ShowStatus.self, Proc.self, WaitConnect.self, WaitSync.self,
         ])

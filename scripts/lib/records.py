@@ -110,10 +110,10 @@ class Writer:
             if self.filled == self.arguments.blocks:
                 self.stop = True
                 return None
-            block = self.filled
+            block = self.arguments.first + self.filled
             self.filled += 1
         else:
-            block = random.randrange(self.arguments.blocks)
+            block = self.arguments.first + random.randrange(self.arguments.blocks)
             if block in self.busy:
                 return None
         version = self.state["next"]
@@ -275,6 +275,7 @@ def main():
     parser.add_argument("target", help="URI of an export, a device, to verify also a file")
     parser.add_argument("state", help="file that remembers the records")
     parser.add_argument("--blocks", type=int, default=2000, help="how many blocks are overwritten")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--rate", type=int, default=0, help="writes per second at most")
     parser.add_argument("--seconds", type=float, default=0)
