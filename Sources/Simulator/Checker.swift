@@ -32,6 +32,9 @@ final class Checker {
     /// Sectors that have candidates in either view.
     private(set) var touched: [Int32] = []
     private var isTouched: [Bool] = []
+    /// Sectors with candidates that a power cut can take away.
+    private var unstable: [Int32] = []
+    private var isUnstable: [Bool] = []
     var volumeSectors = 0
     var locations: [MetaLocation?] = [nil, nil]
     /// When the oldest read without an answer was asked for.
@@ -51,8 +54,15 @@ final class Checker {
             }
             for sector in touched { heads[node][Int(sector)] = Self.none }
         }
-        if isTouched.count != sectors { isTouched = Array(repeating: false, count: sectors) }
-        for sector in touched { isTouched[Int(sector)] = false }
+        if isTouched.count != sectors {
+            isTouched = Array(repeating: false, count: sectors)
+            isUnstable = isTouched
+        }
+        for sector in touched {
+            isTouched[Int(sector)] = false
+            isUnstable[Int(sector)] = false
+        }
+        unstable.removeAll(keepingCapacity: true)
         touched.removeAll(keepingCapacity: true)
         pool.removeAll(keepingCapacity: true)
         freeHead = Self.none
@@ -78,6 +88,10 @@ final class Checker {
             pool.append(candidate)
         }
         heads[node][sector] = place
+        if !candidate.isDurable, !isUnstable[sector] {
+            isUnstable[sector] = true
+            unstable.append(Int32(sector))
+        }
         if !isTouched[sector] {
             isTouched[sector] = true
             touched.append(Int32(sector))
@@ -144,7 +158,7 @@ final class Checker {
     func flushed(node: Int, since submitted: UInt32, peerToo: Bool, world: World) {
         oldestRead = world.oldestOpenRead
         for index in 0..<2 where index == node || peerToo {
-            for sector in touched {
+            for sector in unstable {
                 var changed = false
                 each(index, Int(sector)) { place in
                     let ended = world.operations[Int(pool[place].operation)].ended
@@ -155,6 +169,14 @@ final class Checker {
                 }
                 if changed { prune(index, Int(sector), world) }
             }
+        }
+        unstable.removeAll { sector in
+            var isStable = true
+            for index in 0..<2 {
+                each(index, Int(sector)) { if !pool[$0].isDurable { isStable = false } }
+            }
+            if isStable { isUnstable[Int(sector)] = false }
+            return isStable
         }
     }
 
