@@ -83,7 +83,12 @@ let package = Package(
         tests("ConfigurationTests", ["Configuration", "Support"], exclude: ["Fixtures"]),
         tests("StatusTests", ["Status", "DRBDWire"], exclude: ["Fixtures"]),
         tests("ControlTests", ["Control", "DRBDWire", "Status"]),
-        tests("AdministrationTests", ["Administration", "Configuration", "MetaDisk", "Support"]),
+        tests(
+            "AdministrationTests",
+            [
+                "Administration", "Configuration", "Control", "DRBDWire", "MetaDisk", "repctl",
+                "Status", "Support", parser,
+            ]),
         tests("SimulatorTests", ["Simulator", "Replication"]),
     ]
 )

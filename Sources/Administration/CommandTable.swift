@@ -51,7 +51,7 @@ extension Command {
             scope: .configured,
             action: .configure(.attach) { settings, _ in .attach(settings) }),
         Command(
-            "detach", "Detach the backing disk; a Primary goes on with the peer's.",
+            "detach", "Detach the backing disk.",
             action: .tell { .detach(force: $0.force) }),
         Command(
             "connect", "Connect to the peer.",

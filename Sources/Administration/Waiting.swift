@@ -94,9 +94,13 @@ struct WaitDisplay {
         guard lines.count == 2 else {
             return "\(resource): \(volume.connection.name), waiting for \(seconds) s"
         }
-        // Without the amounts and what the bar is called, it fits into 80 columns.
+        // Without the amounts, the wanted speed and what the bar is called, it fits into 80 columns.
         let words = lines[0].split(separator: " ")
         let percent = words.first { $0.hasSuffix("%") } ?? ""
-        return "\(resource): \(words[0]) \(percent) \(lines[1])"
+        var speed = String(lines[1])
+        if let start = speed.firstRange(of: " want: "), let end = speed.firstRange(of: " K/sec") {
+            speed.removeSubrange(start.lowerBound..<end.lowerBound)
+        }
+        return "\(resource): \(words[0]) \(percent) \(speed)"
     }
 }

@@ -188,6 +188,7 @@ extension ResourceConfiguration {
             "al-extents", "resync-rate", "c-max-rate", "c-plan-ahead", "c-delay-target",
             "c-fill-target",
         ],
+        .startup: ["wfc-timeout"],
         .repd: Set(OptionTable.repd.keys),
     ]
 

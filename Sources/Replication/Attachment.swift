@@ -47,6 +47,7 @@ extension ReplicationEngine {
         attachment.id = id
         attachment.deviceSize = deviceSize
         meta = MetaWriter()
+        order.generationVersion = 0
         diskInUse = true
         location = nil
         change("attach") { $0.disk = .attaching }
@@ -249,7 +250,8 @@ extension ReplicationEngine {
             if crashedPrimary { superblock.flags.insert(.crashedPrimary) }
             attachment.stage = .storing(touchSuperblock())
         case .storing(let version):
-            guard meta.superblockDurable >= version else { return }
+            // A handshake that began without this disk ends without it.
+            guard meta.superblockDurable >= version, link.stage != .parameters else { return }
             attached()
         }
     }
@@ -272,6 +274,7 @@ extension ReplicationEngine {
         let peerOutdated = flags.contains(.peerOutdated) && state.connection < .connected
         if state.connection >= .connected {
             change(summary) { $0.disk = .negotiating }
+            agreeOnSize()
             sendSizes()
             sendUUIDs()
             sendState()

@@ -76,7 +76,7 @@ extension ReplicationEngine {
     }
 
     mutating func sendSizes() {
-        let own = diskInUse ? location?.capacity ?? 0 : 0
+        let own = diskInUse && state.disk >= .negotiating ? location?.capacity ?? 0 : 0
         var sizes = Sizes(
             diskSize: own, userSize: 0, currentSize: size, maximumRequest: 1 << 20, flags: 0)
         if peer.features.contains(.writeSame) {
@@ -175,9 +175,12 @@ extension ReplicationEngine {
     /// Wire 5.8: the size in use is what both disks offer.
     mutating func receiveSizes(_ sizes: Sizes) {
         peer.diskSize = sizes.diskSize
+        peer.userSize = sizes.userSize
         // As the kernel records it; written with the next change.
         superblock.peerMaximumRequest = min(sizes.maximumRequest, 1 << 20)
-        guard diskInUse, let location else {
+        // A disk that is being attached is compared when it is there.
+        guard attachment.stage == .none else { return }
+        guard diskInUse, state.disk >= .negotiating else {
             if size == 0 || state.role != .primary { size = sizes.currentSize }
             return
         }
@@ -190,9 +193,14 @@ extension ReplicationEngine {
             }
             return
         }
-        guard sizes.diskSize != 0 else { return }
-        var new = min(location.capacity, sizes.diskSize)
-        if sizes.userSize != 0 { new = min(new, sizes.userSize) }
+        agreeOnSize()
+    }
+
+    /// The smaller of what both disks offer, once both are known.
+    mutating func agreeOnSize() {
+        guard let location, peer.diskSize != 0 else { return }
+        var new = min(location.capacity, peer.diskSize)
+        if peer.userSize != 0 { new = min(new, peer.userSize) }
         guard new != size else { return }
         if new < size, state.disk >= .outdated {
             standAlone(

@@ -11,6 +11,8 @@ struct PeerView: BitwiseCopyable {
     var uuidsReceived = false
     /// Sectors its disk offers; 0: none, or not told.
     var diskSize: UInt64 = 0
+    /// Sectors its configuration asks for; 0: all.
+    var userSize: UInt64 = 0
     /// The bits that we reported to it in our last P_UUIDS.
     var reportedBits: UInt64 = 0
     /// Our changes are to go (connect --discard-my-data), until the next handshake.

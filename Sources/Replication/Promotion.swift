@@ -133,7 +133,7 @@ extension ReplicationEngine {
             // Held writes are new ones: they fail, their clients are being sent away.
             failHeldByDemotion()
             guard writesAtDisk == 0, acceptedWritesAreDone, everythingIsStable else { return }
-            guard generationCoversLoss else { return }
+            guard generationCoversLoss() else { return }
             guard diskUsable else {
                 leaveRole()
                 return
@@ -157,16 +157,17 @@ extension ReplicationEngine {
         }
     }
 
-    /// No entry is left: each was stable on the peer, or became bits.
+    /// No write of a client is on its way, and no entry is left: each was stable on the peer, or became bits.
     private var acceptedWritesAreDone: Bool {
         transfer.freeCount == TransferLog.entryLimit && gated.count == 0 && logWaiting.count == 0
             && logQueue.count == 0
     }
 
     /// Where the peer lacks something, a generation says so durably.
-    private var generationCoversLoss: Bool {
+    private mutating func generationCoversLoss() -> Bool {
         if state.peerDisk == .upToDate || bitmap.setCount == 0 { return true }
-        if superblock.uuids.bitmap == 0 { return !diskUsable }
+        guard diskUsable else { return true }
+        beginGenerationIfNeeded("demotion with blocks that the peer lacks")
         return generationIsDurable
     }
 
@@ -188,6 +189,7 @@ extension ReplicationEngine {
 
     private mutating func leaveRole() {
         change("demoted") { $0.role = .secondary }
+        failHeldByDemotion()
         superblock.uuids.current &= ~1
         let version = diskUsable ? touchSuperblock() : 0
         order.current?.stage = .leaving(version)

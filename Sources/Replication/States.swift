@@ -38,8 +38,13 @@ extension ReplicationEngine {
             new.disk = attachment.found
         }
         if new.connection >= .connected, new.connection < .ahead {
-            if new.disk == .consistent || new.disk == .outdated { new.disk = .upToDate }
-            if new.peerDisk == .consistent || new.peerDisk == .outdated { new.peerDisk = .upToDate }
+            // Only a comparison with the other disk can tell that an old copy is none. (The kernel
+            // believes it of any peer, a diskless one, too.)
+            let both = new.disk >= .inconsistent && new.peerDisk >= .inconsistent
+            if both, new.disk == .consistent || new.disk == .outdated { new.disk = .upToDate }
+            if both, new.peerDisk == .consistent || new.peerDisk == .outdated {
+                new.peerDisk = .upToDate
+            }
         }
         let paused = new.pausedByPeer || new.pausedByUser || new.pausedByDependency
         switch new.connection {

@@ -27,7 +27,8 @@ extension ReplicationEngine {
     }
 
     private mutating func admit(_ id: SlotID) {
-        guard diskUsable else {
+        // What a demotion overtook is not done any more.
+        guard diskUsable, state.role == .primary else {
             fail(id)
             return
         }
@@ -118,7 +119,7 @@ extension ReplicationEngine {
     }
 
     private mutating func submit(_ id: SlotID) {
-        guard diskUsable else {
+        guard diskUsable, state.role == .primary else {
             fail(id)
             return
         }

@@ -31,6 +31,8 @@ package final class World {
     package internal(set) var report = Report()
     /// The lines of the trace, when the profile asks for one.
     package internal(set) var trace: [String] = []
+    /// Gets every line of the trace at once, so that those before a crash are seen, too.
+    package var show: ((String) -> Void)?
     /// Of everything that happened: equal for equal seeds.
     package internal(set) var hash: UInt64 = 0
     package internal(set) var eventCount = 0
@@ -182,7 +184,9 @@ package final class World {
         let micros = now.nanoseconds / 1000
         let time = "\(micros / 1_000_000).\(String(micros % 1_000_000 + 1_000_000).dropFirst())"
         let who = node.map { $0.index == 0 ? "A " : "       B " } ?? "world "
-        trace.append("\(time) \(who)\(text())")
+        let line = "\(time) \(who)\(text())"
+        show?(line)
+        trace.append(line)
         if trace.count > 200_000 { trace.removeFirst(100_000) }
     }
 

@@ -13,8 +13,11 @@ import Simulator
     func run() throws {
         let world = World()
         if let seed {
+            world.show = { line in
+                print(line)
+                fflush(nil)
+            }
             let violation = world.run(seed: seed, recordsTrace: true)
-            for line in world.trace { print(line) }
             print(violation.map { "seed \(seed): \($0.invariant): \($0.text)" } ?? "seed \(seed): good")
             throw ExitCode(violation == nil ? 0 : 1)
         }

@@ -81,14 +81,15 @@ import Testing
 
     @Test func `words without effect are named once each`() throws {
         let warnings = try effective(
-            "net { timeout 50; verify-alg md5; verify-alg sha1; } startup { wfc-timeout 0; }"
+            "net { timeout 50; verify-alg md5; verify-alg sha1; } "
+                + "startup { wfc-timeout 9; degr-wfc-timeout 0; }"
         ).warnings
         #expect(
             warnings == [
                 "/etc/drbd.conf:2: in resource r0: WARN: "
                     + "'verify-alg' has no effect in this version of repd.",
                 "/etc/drbd.conf:2: in resource r0: WARN: "
-                    + "'wfc-timeout' has no effect in this version of repd.",
+                    + "'degr-wfc-timeout' has no effect in this version of repd.",
             ])
     }
 
