@@ -35,7 +35,7 @@ extension ReplicationEngine {
             fail(id, 124, "Device is attached to a disk (use detach first)")
             return
         }
-        guard transfer.freeCount == TransferLog.entryLimit else {
+        guard transfer.freeCount == TransferLog.entryLimit, log.referencedCount == 0 else {
             finish(id, .inTransientState)
             return
         }
@@ -48,6 +48,8 @@ extension ReplicationEngine {
         attachment.deviceSize = deviceSize
         meta = MetaWriter()
         order.generationVersion = 0
+        // What the disk that failed had still to write is none of this one's business.
+        log = ActivityLog(slotCount: 1, extentCount: 1)
         diskInUse = true
         location = nil
         change("attach") { $0.disk = .attaching }

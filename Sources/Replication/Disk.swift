@@ -105,16 +105,6 @@ extension ReplicationEngine {
         }
     }
 
-    /// A write that was not submitted: a client's fails, a peer's is answered as refused.
-    mutating func failWaiting(_ id: SlotID) {
-        if slots[Int(id)].kind == .write || slots[Int(id)].kind == .zero {
-            slots[Int(id)].failed = true
-            settleWrite(id)
-        } else {
-            submitPeerWrite(id)
-        }
-    }
-
     private mutating func transactionAbandoned() {
         for _ in 0..<logWaiting.count {
             guard let id = logWaiting.take() else { break }
@@ -123,6 +113,16 @@ extension ReplicationEngine {
         for _ in 0..<logQueue.count {
             guard let id = logQueue.take() else { break }
             failWaiting(id)
+        }
+    }
+
+    /// A write that was not submitted: a client's fails, a peer's is answered as refused.
+    mutating func failWaiting(_ id: SlotID) {
+        if isOfPeer(id) {
+            submitPeerWrite(id)
+        } else {
+            slots[Int(id)].failed = true
+            settleWrite(id)
         }
     }
 

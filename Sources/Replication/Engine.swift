@@ -19,6 +19,7 @@ package struct ReplicationEngine: ~Copyable {
     /// Requests above this are cut: each segment has its own place, buffer and packet.
     package static let segmentSize: UInt32 = 256 << 10
     static let zeroSegment: UInt32 = 16 << 20
+    static let settleLimit = 8
     static let largePayload: UInt32 = 16384
 
     /// Always `nil`. With it the compiler lends the engine by its address; without, a call of a
@@ -123,10 +124,16 @@ package struct ReplicationEngine: ~Copyable {
     package mutating func settle(now: Instant) {
         self.now = now
         drainReady()
-        advance()
-        resumeClients()
-        resumeData()
-        drainReady()
+        // What one procedure did may be what another waits for, and no event need follow.
+        for _ in 0..<Self.settleLimit {
+            let old = (state, resync.stage, order.current)
+            advance()
+            resumeClients()
+            resumeData()
+            let again = ready.count > 0
+            drainReady()
+            if !again, old.0 == state, old.1 == resync.stage, old.2 == order.current { break }
+        }
     }
 
     /// Starts what `book.leave` released.

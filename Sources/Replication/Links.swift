@@ -168,6 +168,7 @@ extension ReplicationEngine {
         peer = PeerView()
         peer.discardMyData = discardMyData
         receiver = EpochReceiver()
+        resync.wasAbandoned = false
         // The kernel waits ping-timeout before it looks, and four times that for an answer.
         link.handshakeDeadline = now + options.pingTimeout * 5 + .seconds(1)
         sendFeatures()

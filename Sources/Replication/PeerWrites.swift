@@ -110,9 +110,12 @@ extension ReplicationEngine {
             submitPeerWrite(id)
             return
         }
-        guard generationIsDurable else {
-            held.append(id)
-            return
+        if state.disk == .upToDate {
+            beginGenerationIfNeeded("a write of a peer without a disk")
+            guard generationIsDurable else {
+                held.append(id)
+                return
+            }
         }
         acquireExtents(id)
     }
@@ -329,7 +332,6 @@ extension ReplicationEngine {
             let id = SlotID(index)
             switch (slots[index].kind, slots[index].stage) {
             case (.resyncWrite, .requested): release(id)
-            case (.resyncRead, .answered) where !slots[index].sendPending: release(id)
             case (.peerWrite, .deferred), (.resyncWrite, .deferred): endDeferred(id)
             default: break
             }

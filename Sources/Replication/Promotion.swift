@@ -174,7 +174,12 @@ extension ReplicationEngine {
     private mutating func failHeldByDemotion() {
         for _ in 0..<held.count {
             guard let id = held.take() else { break }
-            failWaiting(id)
+            if isOfPeer(id) {
+                held.append(id)
+                continue
+            }
+            slots[Int(id)].failed = true
+            settleWrite(id)
         }
     }
 

@@ -56,6 +56,9 @@ struct Resync: ~Copyable {
     var awaiting = Table<UInt16>(repeating: 0, count: ReplicationEngine.peerSlots)
     var awaitingCount = 0
 
+    /// One was given up in this connection: answers to it may still come in, and mean nothing.
+    var wasAbandoned = false
+
     // For /proc/drbd.
     var total = 0
     var started = Instant(nanoseconds: 0)
@@ -188,7 +191,7 @@ extension ReplicationEngine {
 
     // MARK: bitmap exchange (wire section 9)
 
-    private mutating func sendBitmap() {
+    mutating func sendBitmap() {
         var packets = 0
         while resync.sendBit < bitmap.bitCount || bitmap.bitCount == 0 {
             guard !resync.sendWaits else { return }
@@ -381,6 +384,7 @@ extension ReplicationEngine {
             if slots[Int(id)].stage == .requested { release(id) }
         }
         resync.outstandingCount = 0
+        resync.wasAbandoned = true
         for index in 0..<resync.awaitingCount {
             let id = resync.awaiting[index]
             slots[Int(id)].connection = 0

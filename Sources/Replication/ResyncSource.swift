@@ -41,8 +41,10 @@ extension ReplicationEngine {
         receiver.operations -= 1
         counters.diskRead += UInt64(slot.length >> 9)
         if failed, errno != 0 { diskFailed("read error \(errno) at sector \(slot.sector)") }
-        guard slot.connection == link.serial, !failed else {
-            if slot.connection == link.serial { sendAck(.negativeResyncReply, slot) }
+        let wanted = slot.connection == link.serial && resync.stage == .sourceRunning
+        guard wanted, !failed else {
+            // A resync that is over gets no answer any more (wire 12.3).
+            if wanted { sendAck(.negativeResyncReply, slot) }
             book.leave(id, &slots, ready: &ready)
             release(id)
             advanceReconnect()
@@ -79,6 +81,7 @@ extension ReplicationEngine {
             }
         }
         guard let found else {
+            if resync.wasAbandoned { return }
             malformed(true, "an ack for resync data that was not sent (sector \(ack.sector))")
             return
         }

@@ -18,6 +18,7 @@ extension ReplicationEngine {
         resync.sendBit = 0
         resync.sendWaits = false
         resync.stage = .targetSending
+        sendBitmap()
     }
 
     mutating func receiveSyncUUID(_ uuid: UInt64) {
@@ -109,6 +110,10 @@ extension ReplicationEngine {
 
     mutating func receiveResyncData(_ packet: DataPacket, _ length: UInt32) -> Bool {
         guard let index = outstandingIndex(sector: packet.sector, length: length) else {
+            if resync.wasAbandoned {
+                output.commands.append(.skipFromPeer(link: link.data, length: length))
+                return true
+            }
             malformed(
                 false, "resync data that was not asked for (\(length) bytes at \(packet.sector))")
             return true

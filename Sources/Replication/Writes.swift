@@ -92,13 +92,19 @@ extension ReplicationEngine {
         settleWrite(id)
     }
 
+    func isOfPeer(_ id: SlotID) -> Bool { Int(id) >= Self.clientSlots }
+
     mutating func releaseHeld() {
-        guard held.count > 0, !holdsWrites else { return }
         for _ in 0..<held.count {
             guard let id = held.take() else { break }
-            switch slots[Int(id)].kind {
-            case .peerWrite, .peerZero: beginPeerWrite(id)
-            default: if slots[Int(id)].logged { submit(id) } else { admit(id) }
+            if isOfPeer(id) {
+                beginPeerWrite(id)
+            } else if holdsWrites {
+                held.append(id)
+            } else if slots[Int(id)].logged {
+                submit(id)
+            } else {
+                admit(id)
             }
         }
     }

@@ -183,11 +183,16 @@ extension World {
             if patiently || random.chance(1, in: 2) { promote(node, force: false) }
             return
         }
-        guard !director.wasEverGood, let node = nodes.first(where: { !$0.isAlive || $0.engine.state.disk == .inconsistent }),
+        guard patiently || !director.wasEverGood, let node = nodes.first(where: { !$0.isAlive || $0.engine.state.disk == .inconsistent }),
             node.isAlive, nodes.allSatisfy({ !$0.isAlive || $0.engine.state.disk <= .inconsistent })
         else { return }
         let chosen = other(node).isAlive && random.chance(1, in: 2) ? other(node) : node
         guard chosen.engine.state.disk == .inconsistent else { return }
+        if director.wasEverGood {
+            // A person takes what is left; it may be any mixture.
+            note(chosen, "the operator takes this node's Inconsistent data")
+            checker.isLoose = true
+        }
         promote(chosen, force: true)
     }
 

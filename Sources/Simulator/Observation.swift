@@ -110,6 +110,7 @@ extension World {
                 operation.kind == .zero ? node.incomingEpoch : node.epochOfSlot[Int(slot)]
             return
         }
+        if operation.kind == .write { noteAlone(node, operation.place) }
         readLog(node, location)
         guard node.logIsUsable else {
             violate("I-4", "a write with an unusable log on disk")
@@ -123,6 +124,18 @@ extension World {
         if superblock?.flags.contains(.primaryIndicator) != true {
             violate("I-4", "a write without PRIMARY_IND on disk")
         }
+    }
+
+    /// Which writes the peer misses: those that go to the disk while it is not mirrored to (wire 10.1).
+    private func noteAlone(_ node: SimulatedNode, _ place: Int) {
+        let state = node.engine.state
+        let mirrored =
+            state.connection >= .connected && state.peerDisk == .upToDate
+            || state.connection >= .wfBitMapT && state.connection < .ahead
+                && state.peerDisk >= .inconsistent && state.peerDisk != .unknown
+        let number = Int(node.buffers.word(place))
+        guard !mirrored, number > 0, number < operations.count else { return }
+        operations[number].beganAlone = true
     }
 
     /// What the log on stable storage says, read again when it has changed.

@@ -40,6 +40,8 @@ package struct Profile {
     /// The operator also does what a sane one does not.
     var isInsane = false
     var clientsDie = false
+    /// What only goes on because a ping makes the engine look again is found as stuck.
+    var hasSlowPings = false
     var recordsTrace = false
     /// Called with the world before it runs; directed scenarios set the rest themselves.
     var isDirected = false
@@ -54,7 +56,7 @@ package struct Profile {
         isPaired = !random.chance(1, in: 8)
         let size = isPaired ? pick([1, 2, 4, 8, 12, 16]) << 20 : pick([1, 2]) << 20
         deviceSizes = [size, size]
-        if random.chance(1, in: 16) { deviceSizes[1] += Int(random.next() % 16) * 4096 }
+        if isPaired, random.chance(1, in: 16) { deviceSizes[1] += Int(random.next() % 16) * 4096 }
         replicationProtocol = pick([.a, .b, .c, .c, .c])
         flushWaitsForPeer = pick([nil, nil, true, false])
         logExtents = size >= 8 << 20 ? pick([nil, 2, 2, 3]) : nil
@@ -65,7 +67,9 @@ package struct Profile {
         diskTime = .microseconds(pick([20, 200, 1000, 4000]))
         wireTime = .microseconds(pick([20, 100, 1000, 10000]))
         chunk = pick([1, 4, 64, 1024, 1024]) << 10
-        if random.chance(1, in: 24) { chunk = 100 }
+        if size > 4 << 20 { chunk = max(chunk, 16 << 10) }
+        if isPaired, size == 1 << 20, random.chance(1, in: 8) { chunk = 100 }
+        hasSlowPings = random.chance(1, in: 6)
         clientCount = pick([1, 2, 3, 4])
         depth = pick([1, 4, 8, 32])
         pause = .microseconds(pick([2000, 5000, 20000, 100_000]))
@@ -78,6 +82,12 @@ package struct Profile {
         clientsDie = random.chance(1, in: 3)
         for index in faultWeights.indices {
             faultWeights[index] = random.chance(1, in: 2) ? random.next() % 8 : 0
+        }
+        if hasSlowPings {
+            // Without pings nobody notices silence.
+            for kind: FaultKind in [.blackHole, .blackHoleOneWay, .powerLoss, .powerLossBoth] {
+                faultWeights[kind.rawValue] = 0
+            }
         }
         // Disks that fail stay away until somebody attaches them: less often than the rest.
         if !random.chance(1, in: 3) {
@@ -96,7 +106,7 @@ package struct Profile {
         options.compressesBitmap = compressesBitmap
         options.koCount = koCount
         options.timeout = .seconds(1)
-        options.pingInterval = .seconds(2)
+        options.pingInterval = hasSlowPings ? .seconds(200) : .seconds(2)
         options.pingTimeout = .milliseconds(500)
         options.connectInterval = .seconds(2)
         options.demotionDeadline = .seconds(20)

@@ -4,7 +4,7 @@ import Support
 
 /// The end of every seed: faults stop, the operator is sane, and all has to come right.
 extension World {
-    private static let limit: Duration = .seconds(300)
+    private static let limit: Duration = .seconds(120)
 
     func settleDown() {
         note(nil, "the quiet phase begins")

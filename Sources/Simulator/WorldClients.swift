@@ -21,7 +21,7 @@ struct ClientOperation: BitwiseCopyable {
     var answered = false
     /// Acknowledged by a Primary whose peer had everything.
     var wasMirrored = false
-    /// When the engine got it, the peer had not everything.
+    /// When a part of it went to the disk, the peer was not sent it.
     var beganAlone = false
 
     var changes: Bool { kind == .write || kind == .trim || kind == .writeZeroes }
@@ -156,9 +156,6 @@ extension World {
                 node, "client \(index) asks #\(number) \(operation.kind)"
                     + "\(operation.durable ? " FUA" : "") sector \(operation.offset >> 9)"
                     + "+\(operation.length >> 9)")
-            let state = node.engine.state
-            operations[Int(number)].beganAlone =
-                state.connection < .connected || state.peerDisk != .upToDate
             if operation.kind == .write {
                 clients[index].current = number
                 clients[index].progress = 0
