@@ -16,7 +16,7 @@
 REPCTL=${REPCTL:-$REPD_BIN/repctl}
 # libnbd's Python is that of the system's own interpreter.
 python3=/usr/bin/python3
-declare -A node_pids=() node_ports=() node_disks=()
+declare -A node_pids=() node_ports=() node_disks=() node_hosts=([a]=127.0.0.1 [b]=127.0.0.1)
 # More options of the sections net, disk and repd, for nodes_configure.
 nodes_net='' nodes_disk='' nodes_repd=''
 # Where each node finds the other one, if not at its own port: the ports of a proxy.
@@ -66,13 +66,13 @@ resource r0 {
     on a {
         device /dev/drbd0 minor 0;
         disk ${node_disks[a]};
-        address 127.0.0.1:$port_a;
+        address ${node_hosts[a]}:$port_a;
         meta-disk internal;
     }
     on b {
         device /dev/drbd1 minor 1;
         disk ${node_disks[b]};
-        address 127.0.0.1:$port_b;
+        address ${node_hosts[b]}:$port_b;
         meta-disk internal;
     }
 }
