@@ -65,6 +65,9 @@ struct PeerLink: ~Copyable {
     /// How many P_PING were sent and answered: a round trip is over when they are equal.
     var pings: UInt32 = 0
     var pingAnswers: UInt32 = 0
+    /// The peer's disconnect is answered when this version of the super block is durable.
+    var leavingVersion: UInt32?
+    var leavingByConnection = false
     /// A P_DATA_REQUEST is under way that proves this epoch stable.
     var probe: UInt32?
     var filter = BlockFilter()
@@ -84,6 +87,7 @@ struct PeerLink: ~Copyable {
         pingDeadline = .never
         (pings, pingAnswers) = (0, 0)
         probe = nil
+        leavingVersion = nil
         filter.clear()
     }
 }
