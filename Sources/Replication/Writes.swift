@@ -48,7 +48,11 @@ extension ReplicationEngine {
             extentsActive(id)
         case .pending:
             slots[Int(id)].logged = true
-            logWaiting.append(id)
+            if sabotaged(.skipsLogWait) {
+                extentsActive(id)
+            } else {
+                logWaiting.append(id)
+            }
         case .unavailable:
             logQueue.append(id)
         }
@@ -263,7 +267,7 @@ extension ReplicationEngine {
         invariant(slot.diskPending, "slot \(id) was not at the disk")
         slots[Int(id)].diskPending = false
         diskOperations -= 1
-        let failed = errno != 0
+        let failed = errno != 0 && !sabotaged(.hidesWriteErrors)
         switch slot.kind {
         case .write, .zero:
             writesAtDisk -= 1
@@ -292,7 +296,8 @@ extension ReplicationEngine {
     /// Answers the write when the disk and, if asked for, the peer are done with it.
     mutating func settleWrite(_ id: SlotID) {
         let slot = slots[Int(id)]
-        guard !slot.diskPending, !slot.ackPending, !slot.settled else {
+        let isLocal = !slot.diskPending || sabotaged(.acksBeforeLocal)
+        guard isLocal, !slot.ackPending, !slot.settled else {
             releaseIfDone(id)
             return
         }
@@ -366,7 +371,10 @@ extension ReplicationEngine {
     /// The peer may lack the entry's blocks: bits first, then whatever waits for it.
     mutating func entryMissed(_ id: UInt16) {
         let entry = transfer.entries[Int(id)]
-        bitmap.set(entry.firstBlock, through: entry.lastBlock)
+        let forgotten = sabotaged(.forgetsAcknowledged) && entry.acknowledged
+        if !sabotaged(.noBitsAtTheCut), !forgotten {
+            bitmap.set(entry.firstBlock, through: entry.lastBlock)
+        }
         transfer.entries[Int(id)].missed = true
         guard entry.slot != none else { return }
         let slot = Int(entry.slot)
