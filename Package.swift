@@ -82,6 +82,6 @@ let package = Package(
         tests("ConfigurationTests", ["Configuration"]),
         tests("StatusTests", ["Status", "DRBDWire"]),
         tests("AdministrationTests", ["Administration", "Configuration", "MetaDisk"]),
-        tests("SimulatorTests", ["Simulator", "Replication"]),
+        tests("SimulatorTests", ["Simulator", "Replication", "Support"]),
     ]
 )

@@ -9,7 +9,7 @@ struct Director {
 
     private var lastID: UInt32 = 0
     /// The order that each node is carrying out; 0: none.
-    private(set) var pending: [Set1] = [Set1(), Set1()]
+    private(set) var pending: [Orders] = [Orders(), Orders()]
     var refusals: [Refusal] = [.none, .none]
     /// Who is Primary, or was last.
     var lastPrimary: Int?
@@ -25,7 +25,7 @@ struct Director {
     var keepsResults = false
 
     /// Orders without an answer, oldest first.
-    struct Set1 { var ids: [UInt32] = [] }
+    struct Orders { var ids: [UInt32] = [] }
 
     mutating func nextID(_ node: Int) -> UInt32 {
         lastID += 1
