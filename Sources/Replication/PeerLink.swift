@@ -13,6 +13,8 @@ struct PeerView: BitwiseCopyable {
     var diskSize: UInt64 = 0
     /// Sectors its configuration asks for; 0: all.
     var userSize: UInt64 = 0
+    /// It attached and was told our UUIDs; what follows is our state.
+    var knowsUUIDs = false
     /// The bits that we reported to it in our last P_UUIDS.
     var reportedBits: UInt64 = 0
     /// Our changes are to go (connect --discard-my-data), until the next handshake.

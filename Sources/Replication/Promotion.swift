@@ -36,7 +36,7 @@ extension ReplicationEngine {
                 endOrder(.noUpToDateDisk, "the disk failed")
                 return
             }
-            guard meta.superblockDurable >= version else { return }
+            guard meta.superblockDurable >= version || sabotaged(.promotesAtOnce) else { return }
             if current.forced { sendUUIDsIfConnected() }
             if state.connection >= .connected { sendState() }
             endOrder(.success)
@@ -134,6 +134,10 @@ extension ReplicationEngine {
         case .draining:
             // Held writes are new ones: they fail, their clients are being sent away.
             failHeldByDemotion()
+            if sabotaged(.demotesAtOnce) {
+                leaveRole()
+                return
+            }
             guard writesAtDisk == 0, acceptedWritesAreDone, everythingIsStable else { return }
             guard generationCoversLoss() else { return }
             guard diskUsable else {

@@ -82,6 +82,11 @@ extension ReplicationEngine {
             && state.peerDisk == .inconsistent && state.peer == .secondary
             && theirs.role == .primary
         if forced { peer.considerResync = true }
+        if state.connection >= .connected, theirs.disk == .negotiating {
+            // Before the comparison corrects them: the peer has to see what we compare (rule 34).
+            sendUUIDs()
+            peer.knowsUUIDs = true
+        }
         var verdict = Verdict.connected
         if needsComparison(theirs) {
             verdict = compare(theirs, disk)
@@ -98,6 +103,7 @@ extension ReplicationEngine {
             verdict = .refuse("Primary without access to data")
         }
         apply(verdict, theirs, disk, first: first)
+        peer.knowsUUIDs = false
     }
 
     private mutating func apply(
@@ -253,7 +259,7 @@ extension ReplicationEngine {
         guard ownDisk > .inconsistent, theirDisk > .inconsistent else { return .connected }
         let own = peer.reportedBits
         let other = peer.uuids.bitCount
-        guard own > 0 || other > 0 else { return .connected }
+        guard own > 0 || other > 0, !sabotaged(.ignoresSetBits) else { return .connected }
         let mine: Bool
         if state.role == .primary || theirs.role == .primary {
             mine = state.role == .primary

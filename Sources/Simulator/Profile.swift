@@ -52,7 +52,9 @@ package struct Profile {
     package init(swarm seed: UInt64) {
         self.seed = seed
         var random = RandomSource(seed: seed &* 0x9e37_79b9_7f4a_7c15 ^ 0x7265_7073_696d)
-        func pick<Value>(_ values: [Value]) -> Value { values[Int(random.next() % UInt64(values.count))] }
+        func pick<Value>(_ values: [Value]) -> Value {
+            values[Int(random.next() % UInt64(values.count))]
+        }
         isPaired = !random.chance(1, in: 8)
         let size = isPaired ? pick([1, 2, 4, 8, 12, 16]) << 20 : pick([1, 2]) << 20
         deviceSizes = [size, size]

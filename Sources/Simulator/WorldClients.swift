@@ -153,7 +153,8 @@ extension World {
                 length: UInt32(operation.length), cookie: UInt64(number),
                 durable: operation.durable)
             note(
-                node, "client \(index) asks #\(number) \(operation.kind)"
+                node,
+                "client \(index) asks #\(number) \(operation.kind)"
                     + "\(operation.durable ? " FUA" : "") sector \(operation.offset >> 9)"
                     + "+\(operation.length >> 9)")
             if operation.kind == .write {
