@@ -45,7 +45,8 @@ extension ReplicationEngine {
             let stable = Int32(bitPattern: transfer.stable &- request.epoch) >= 0
             if request.error != 0 || !request.waitsForPeer || stable {
                 // What the peer lacks is bits and hot extents; the generation must tell it, too.
-                requests[Int(id)].missed = state.peerDisk != .upToDate
+                requests[Int(id)].missed =
+                    state.connection < .connected || state.peerDisk < .inconsistent
                 segmentDone(id)
             } else {
                 flushing.append(id)
@@ -77,6 +78,7 @@ extension ReplicationEngine {
         guard gated.count > 0 else { return }
         if superblock.uuids.bitmap == 0, diskInUse, !meta.dead {
             beginGeneration("a write that the peer lacks")
+            if state.connection >= .connected { sendUUIDs() }
         }
         guard generationIsDurable else { return }
         while let id = gated.take() {

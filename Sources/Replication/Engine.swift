@@ -13,6 +13,9 @@ package import Support
 package struct ReplicationEngine: ~Copyable {
     package static let clientLimit = 64
     package static let requestLimit = 512
+    /// What one client may have in flight; a single larger request goes alone.
+    static let clientRequestLimit: UInt16 = 192
+    static let clientByteLimit: UInt64 = 16 << 20
     static let clientSlots = 512
     static let peerSlots = 1024
     package static let linkLimit = 6
@@ -165,6 +168,7 @@ package struct ReplicationEngine: ~Copyable {
     private mutating func advanceOnce() {
         advanceAttachment()
         advanceOrders()
+        advanceLeaving()
         advanceResync()
         releaseHeld()
         releaseGated()
@@ -201,6 +205,7 @@ package struct Counters: Equatable, Sendable {
 /// A request of a client, until its reply has left.
 struct Request: BitwiseCopyable {
     var cookie: UInt64 = 0
+    var length: UInt32 = 0
     var operation = ClientRequest.Operation.flush
     var client: UInt8 = 0
     var error: UInt8 = 0
@@ -222,8 +227,9 @@ struct Client: BitwiseCopyable {
     var left: UInt32 = 0
     var request: UInt16 = none
     var slot: SlotID = none
-    /// Requests whose reply has not left.
+    /// Requests whose reply has not left, and the bytes they are about.
     var users: UInt16 = 0
+    var bytes: UInt64 = 0
     var durable = false
     var keepsAllocation = false
     var zeroing = false

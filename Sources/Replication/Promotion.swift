@@ -95,6 +95,8 @@ extension ReplicationEngine {
 
     private mutating func becomePrimary() {
         let forced = order.current?.forced ?? false
+        // Whoever promotes it wants its data.
+        peer.discardMyData = false
         change(forced ? "forced to Primary: local data counts as UpToDate" : "promoted") {
             $0.role = .primary
             if forced { $0.disk = .upToDate }

@@ -290,6 +290,7 @@ extension ReplicationEngine {
                     current: peer.uuids.current, bitmap: peer.uuids.bitmap,
                     history0: peer.uuids.history0, history1: peer.uuids.history1),
                 primary: state.role == .primary)
+            adoptPeerGenerations()
             changeKeepingStage("resync done") {
                 $0.connection = .connected
                 $0.disk = .upToDate
@@ -310,6 +311,7 @@ extension ReplicationEngine {
     }
 
     mutating func sendPing() {
+        guard link.meta != PeerLink.none else { return }
         link.pings &+= 1
         output.packet(.ping, link: link.meta)
         if link.pingSent == nil {

@@ -21,6 +21,7 @@ extension ReplicationEngine {
             }
         }
         deadline = min(deadline, order.deadline)
+        deadline = min(deadline, resync.finishBefore)
         if resync.stage == .targetRunning || resync.stage == .sourceRunning {
             if meta.bitmapWanted == meta.bitmapDurable {
                 deadline = min(deadline, resync.nextWriteOut)
@@ -45,11 +46,15 @@ extension ReplicationEngine {
 
     package mutating func tick(now: Instant) {
         self.now = now
-        if now >= link.handshakeDeadline, link.stage == .features {
-            connectionLost(.networkFailure, "the peer did not answer the handshake in time")
+        if now >= link.handshakeDeadline {
+            if link.stage == .features {
+                connectionLost(.networkFailure, "the peer did not answer the handshake in time")
+            } else if link.stage == .parameters {
+                connectionLost(.networkFailure, "the peer closed the meta connection")
+            }
         }
         for index in 0..<Self.linkLimit where now >= link.deadlines[index] {
-            record("a connection that said nothing was closed")
+            if link.uses[index] == .accepted { record("a connection that said nothing was closed") }
             close(UInt8(index))
         }
         tryConnecting()

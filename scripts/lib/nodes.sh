@@ -89,7 +89,7 @@ node_ctl() {
 # node_create_md NODE: fresh internal meta data, without questions.
 node_create_md() {
     local output
-    output=$(drbdmeta_of "${node_disks[$1]}" create-md 2>&1) || fail "create-md of $1: $output"
+    output=$(node_ctl "$1" create-md --force 2>&1 </dev/null) || fail "create-md of $1: $output"
 }
 
 # node_start NODE: the daemon alone, without disk and peer.
