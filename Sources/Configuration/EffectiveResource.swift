@@ -189,7 +189,7 @@ extension ResourceConfiguration {
             "c-fill-target",
         ],
         .startup: ["wfc-timeout"],
-        .repd: Set(OptionTable.repd.keys),
+        .repd: ["nbd-listen", "flush-waits-for-peer"],
     ]
 
     fileprivate func warningsAboutEffect(on host: HostConfiguration) -> [String] {

@@ -116,13 +116,17 @@ extension Daemon {
         case .primary(let force): enqueue(session, [.order(.primary(force: force))])
         case .secondary(let disconnect):
             enqueue(
-                session, [disconnect ? .drainClients : .refuseClients, .order(.secondary)])
+                session,
+                [
+                    disconnect ? .drainClients : .refuseClients(option: "--disconnect-clients"),
+                    .order(.secondary),
+                ])
         case .invalidate: enqueue(session, [.order(.invalidate)])
         case .down(let force):
             enqueue(
                 session,
                 [
-                    force ? .drainClients : .refuseClients, .order(.secondary),
+                    force ? .drainClients : .refuseClients(option: "--force"), .order(.secondary),
                     .disconnectIfNeeded, .detachIfNeeded, .exit,
                 ])
         }

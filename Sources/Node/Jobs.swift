@@ -17,7 +17,7 @@ struct Job {
         case listen
         case order(AdministratorCommand)
         /// Fails while clients use the export.
-        case refuseClients
+        case refuseClients(option: String)
         /// Lets their requests end, then closes them.
         case drainClients
         case disconnectIfNeeded, detachIfNeeded
@@ -106,14 +106,14 @@ extension Daemon {
         case .order(let command):
             if command == .secondary, engine.state.role != .primary { break }
             return start(command)
-        case .refuseClients:
+        case .refuseClients(let option):
             let clients = clientList
             if !clients.isEmpty {
                 failJob(
                     11,
                     "\(minor): State change failed: (-12) Device is held open by someone\n"
                         + clients.map { "  \($0)" }.joined(separator: "\n")
-                        + "\n  (--disconnect-clients sends them away)")
+                        + "\n  (\(option) sends them away)")
                 return true
             }
         case .drainClients:

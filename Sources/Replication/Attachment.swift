@@ -50,6 +50,8 @@ extension ReplicationEngine {
         order.generationVersion = 0
         // What the disk that failed had still to write is none of this one's business.
         log = ActivityLog(slotCount: 1, extentCount: 1)
+        (resync.fullStage, resync.fullVersion) = (0, 0)
+        (resync.pagesVersion, resync.superblockVersion) = (0, 0)
         diskInUse = true
         location = nil
         change("attach") { $0.disk = .attaching }

@@ -22,6 +22,10 @@ package struct ReplicationEngine: ~Copyable {
     static let settleLimit = 8
     static let largePayload: UInt32 = 16384
 
+    /// Always `nil`. With it the compiler lends the engine by its address; without, a call of a
+    /// function that does not mutate copies all of it (2 KiB) to the stack first.
+    private let lentByAddress: (any Sendable)? = nil
+
     // MARK: what was set and what time it is
     package var options: Options {
         didSet { pace = Pace(options) }

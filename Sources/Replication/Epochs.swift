@@ -91,5 +91,5 @@ extension ReplicationEngine {
     }
 
     /// Whether nothing that was sent is without proof of stability.
-    var everythingIsStable: Bool { transfer.epochCount == 1 && transfer.open.count == 0 }
+    package var everythingIsStable: Bool { transfer.epochCount == 1 && transfer.open.count == 0 }
 }

@@ -103,6 +103,9 @@ extension ReplicationEngine {
             if id == link.meta { link.meta = PeerLink.none }
             if link.stage == .connecting {
                 retrySoon()
+            } else if link.stage == .parameters, meta, link.data != PeerLink.none {
+                // What the peer said before it left may still lie in the data connection.
+                link.handshakeDeadline = now + PeerLink.lingerTime
             } else {
                 connectionLost(
                     meta ? .networkFailure : .brokenPipe,
@@ -193,13 +196,22 @@ extension ReplicationEngine {
         weight: Transition.Weight = .warning
     ) {
         let established = link.stage == .running || link.stage == .parameters
+        // A handshake that is refused: the peer has to read what we sent, to come to the same end.
+        let lingers = link.stage == .parameters && !reconnect
         link.reconnects = reconnect
         link.stage = .closing
         link.handshakeDeadline = .never
         link.pingSent = nil
         link.pingDeadline = .never
         link.probe = nil
-        for index in 0..<Self.linkLimit { close(UInt8(index)) }
+        for index in 0..<Self.linkLimit {
+            let id = UInt8(index)
+            if lingers, id == link.data || id == link.meta {
+                link.deadlines[index] = now + PeerLink.lingerTime
+            } else {
+                close(id)
+            }
+        }
         link.data = PeerLink.none
         link.meta = PeerLink.none
         peer.discardMyData = false

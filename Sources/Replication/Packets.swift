@@ -8,6 +8,8 @@ extension ReplicationEngine {
     /// - Returns: how many bytes were used; 0: the packet is not complete, or the link was paused.
     package mutating func receive(link id: UInt8, bytes: RawSpan, now: Instant) -> Int {
         self.now = now
+        // Refused or lost: nothing of the old connection counts any more.
+        guard link.stage != .closing, link.stage != .off else { return bytes.byteCount }
         switch link.uses[Int(id)] {
         case .closing, .free: return bytes.byteCount
         case .accepted:

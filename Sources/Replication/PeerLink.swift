@@ -37,6 +37,8 @@ struct PeerLink: ~Copyable {
     /// Writes of one connection wait at most this long for an epoch to be closed.
     static let epochAge = Duration.seconds(1)
     static let idleTime = Duration.milliseconds(100)
+    /// How long the end of one socket waits for what the other may still bring.
+    static let lingerTime = Duration.milliseconds(300)
 
     var stage = Stage.off
     var uses = Table<Use>(repeating: .free, count: ReplicationEngine.linkLimit)

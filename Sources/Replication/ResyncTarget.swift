@@ -310,6 +310,7 @@ extension ReplicationEngine {
     }
 
     mutating func sendPing() {
+        guard link.meta != PeerLink.none else { return }
         link.pings &+= 1
         output.packet(.ping, link: link.meta)
         if link.pingSent == nil {

@@ -188,7 +188,8 @@ extension ReplicationEngine {
         case .unrelated:
             return .refuse(
                 "unrelated data (rule 100): the disks never were a pair; \(bitsAtStake). "
-                    + "To give up one side's data: 'repctl invalidate' there, then connect")
+                    + "To give up one side's data: 'repctl down', 'repctl create-md' and "
+                    + "'repctl up' there")
         case .failed: return .refuse("the peer is too old to decide rule \(comparison.rule)")
         case .equal, .source, .target, .splitBrain: break
         }

@@ -4,36 +4,32 @@ package import Support
 /// What happens because time has passed (reference, wire section 17).
 extension ReplicationEngine {
     /// When `tick` is to be called next, at the latest.
-    ///
-    /// Mutating, because to lend an engine out of a variable the compiler copies it.
     package var nextDeadline: Instant {
-        mutating get {
-            var deadline = min(link.handshakeDeadline, link.pingDeadline)
-            for index in 0..<Self.linkLimit { deadline = min(deadline, link.deadlines[index]) }
-            if link.stage == .connecting { deadline = min(deadline, link.retryAt) }
-            if link.stage == .parameters || link.stage == .running {
-                if link.pingSent == nil {
-                    deadline = min(deadline, max(link.lastMeta, link.lastData) + pace.pingInterval)
-                }
-                deadline = min(deadline, slowPeerDeadline)
-                if transfer.open.count > 0 {
-                    deadline = min(deadline, transfer.open.opened + pace.epochAge)
-                    deadline = min(deadline, link.lastDataSent + pace.idleTime)
-                } else if transfer.epochCount > 1, needsProof {
-                    deadline = min(deadline, link.lastDataSent + pace.idleTime)
-                }
+        var deadline = min(link.handshakeDeadline, link.pingDeadline)
+        for index in 0..<Self.linkLimit { deadline = min(deadline, link.deadlines[index]) }
+        if link.stage == .connecting { deadline = min(deadline, link.retryAt) }
+        if link.stage == .parameters || link.stage == .running {
+            if link.pingSent == nil {
+                deadline = min(deadline, max(link.lastMeta, link.lastData) + pace.pingInterval)
             }
-            deadline = min(deadline, order.deadline)
-            if resync.stage == .targetRunning || resync.stage == .sourceRunning {
-                if meta.bitmapWanted == meta.bitmapDurable {
-                    deadline = min(deadline, resync.nextWriteOut)
-                }
-                if options.resyncRateLimit != nil, resync.allowance <= 0 {
-                    deadline = min(deadline, resync.allowanceAt + .milliseconds(100))
-                }
+            deadline = min(deadline, slowPeerDeadline)
+            if transfer.open.count > 0 {
+                deadline = min(deadline, transfer.open.opened + pace.epochAge)
+                deadline = min(deadline, link.lastDataSent + pace.idleTime)
+            } else if transfer.epochCount > 1, needsProof {
+                deadline = min(deadline, link.lastDataSent + pace.idleTime)
             }
-            return deadline
         }
+        deadline = min(deadline, order.deadline)
+        if resync.stage == .targetRunning || resync.stage == .sourceRunning {
+            if meta.bitmapWanted == meta.bitmapDurable {
+                deadline = min(deadline, resync.nextWriteOut)
+            }
+            if options.resyncRateLimit != nil, resync.allowance <= 0 {
+                deadline = min(deadline, resync.allowanceAt + .milliseconds(100))
+            }
+        }
+        return deadline
     }
 
     /// The oldest write or barrier without its answer is this old: the peer is given up.
@@ -49,11 +45,15 @@ extension ReplicationEngine {
 
     package mutating func tick(now: Instant) {
         self.now = now
-        if now >= link.handshakeDeadline, link.stage == .features {
-            connectionLost(.networkFailure, "the peer did not answer the handshake in time")
+        if now >= link.handshakeDeadline {
+            if link.stage == .features {
+                connectionLost(.networkFailure, "the peer did not answer the handshake in time")
+            } else if link.stage == .parameters {
+                connectionLost(.networkFailure, "the peer closed the meta connection")
+            }
         }
         for index in 0..<Self.linkLimit where now >= link.deadlines[index] {
-            record("a connection that said nothing was closed")
+            if link.uses[index] == .accepted { record("a connection that said nothing was closed") }
             close(UInt8(index))
         }
         tryConnecting()

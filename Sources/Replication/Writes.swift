@@ -192,7 +192,8 @@ extension ReplicationEngine {
         } else {
             mirrorZero(slot, entry, flags)
         }
-        counters.sent += UInt64(slot.length >> 9)
+        // As the kernel counts: what a discard covers does not travel.
+        if slot.kind == .write { counters.sent += UInt64(slot.length >> 9) }
         link.dataSent(now)
         if transfer.open.count >= UInt32(options.maximumEpochSize) { closeEpoch() }
     }

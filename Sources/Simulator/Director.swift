@@ -56,6 +56,7 @@ struct Director {
 
 extension World {
     func noteRefusal(_ node: Int, _ text: String) {
+        if text.hasPrefix("the peer sent") { report.count(complaint: text) }
         if text.contains("split brain") || text.contains("both nodes are Primary") {
             director.refusals[node] = .splitBrain
         } else if text.contains("equal generations") {

@@ -15,7 +15,19 @@ package struct Report {
     var connections = [Int](repeating: 0, count: 24)
     var refusals = [Int](repeating: 0, count: Director.Refusal.names.count)
 
+    /// What one node held against the other's packets; numbers replaced.
+    private var complaints: [(text: String, count: Int)] = []
+
     package init() {}
+
+    mutating func count(complaint text: String) {
+        let plain = String(text.map { $0.isNumber ? "0" : $0 })
+        if let index = complaints.firstIndex(where: { $0.text == plain }) {
+            complaints[index].count += 1
+        } else {
+            complaints.append((plain, 1))
+        }
+    }
 
     mutating func sent(_ packet: Packet) {
         guard packet.rawValue < 256 else { return }
@@ -47,6 +59,7 @@ package struct Report {
             refusals: \(table(Director.Refusal.names, refusals))
             states entered: \(table(states, connections))
             packets: \(table(names, packets))
+            complaints: \(complaints.map { "\($0.count) x \($0.text)" }.joined(separator: "; "))
             """
     }
 }

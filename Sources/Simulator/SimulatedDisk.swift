@@ -4,18 +4,20 @@ import Support
 /// A byte image of a whole device; remembers which pages were touched, so that it is cheap to reset.
 struct Image: ~Copyable {
     let bytes: Bytes
-    private var isTouched: [Bool]
+    private var touchedPages: [Bool]
     private(set) var touched: [Int32] = []
 
     init(capacity: Int) {
         bytes = Bytes(count: capacity)
-        isTouched = Array(repeating: false, count: capacity >> 12 + 1)
+        touchedPages = Array(repeating: false, count: capacity >> 12 + 1)
     }
+
+    func isTouched(_ page: Int) -> Bool { touchedPages[page] }
 
     mutating func touch(_ offset: Int, _ length: Int) {
         guard length > 0 else { return }
-        for page in offset >> 12...(offset + length - 1) >> 12 where !isTouched[page] {
-            isTouched[page] = true
+        for page in offset >> 12...(offset + length - 1) >> 12 where !touchedPages[page] {
+            touchedPages[page] = true
             touched.append(Int32(page))
         }
     }
@@ -23,7 +25,7 @@ struct Image: ~Copyable {
     mutating func reset() {
         for page in touched {
             bytes.zero(Int(page) << 12, count: 4096)
-            isTouched[Int(page)] = false
+            touchedPages[Int(page)] = false
         }
         touched.removeAll(keepingCapacity: true)
     }

@@ -308,7 +308,8 @@ extension World {
         case .flush:
             let peerToo = peerHasAll && node.engine.options.waitsForPeer
             checker.flushed(
-                node: Int(node.index), since: operation.submitted, peerToo: peerToo, world: self)
+                node: Int(node.index), since: operation.submitted, peerToo: peerToo,
+                settled: peerHasAll && node.engine.everythingIsStable, world: self)
         case .read: break
         }
     }

@@ -16,7 +16,7 @@
 REPCTL=${REPCTL:-$REPD_BIN/repctl}
 # libnbd's Python is that of the system's own interpreter.
 python3=/usr/bin/python3
-declare -A node_pids=() node_ports=() node_disks=()
+declare -A node_pids=() node_ports=() node_disks=() node_hosts=([a]=127.0.0.1 [b]=127.0.0.1)
 # More options of the sections net, disk and repd, for nodes_configure.
 nodes_net='' nodes_disk='' nodes_repd=''
 # Where each node finds the other one, if not at its own port: the ports of a proxy.
@@ -66,13 +66,13 @@ resource r0 {
     on a {
         device /dev/drbd0 minor 0;
         disk ${node_disks[a]};
-        address 127.0.0.1:$port_a;
+        address ${node_hosts[a]}:$port_a;
         meta-disk internal;
     }
     on b {
         device /dev/drbd1 minor 1;
         disk ${node_disks[b]};
-        address 127.0.0.1:$port_b;
+        address ${node_hosts[b]}:$port_b;
         meta-disk internal;
     }
 }
@@ -89,7 +89,7 @@ node_ctl() {
 # node_create_md NODE: fresh internal meta data, without questions.
 node_create_md() {
     local output
-    output=$(drbdmeta_of "${node_disks[$1]}" create-md 2>&1) || fail "create-md of $1: $output"
+    output=$(node_ctl "$1" create-md --force 2>&1 </dev/null) || fail "create-md of $1: $output"
 }
 
 # node_start NODE: the daemon alone, without disk and peer.

@@ -1,24 +1,29 @@
-"""Writes records over NBD, remembers which were acknowledged, and finds them again after a crash.
+"""Writes records to an export or a device, remembers which were acknowledged, and finds them again.
 
-    records.py fill URI STATE [--blocks N]
-    records.py write URI STATE [--blocks N] [--depth N] [--fua] [--rate N] [--seconds S]
-    records.py verify URI|FILE STATE [--blocks N]
+    records.py fill TARGET STATE [--blocks N]
+    records.py write TARGET STATE [--blocks N] [--depth N] [--fua] [--rate N] [--seconds S]
+    records.py verify TARGET STATE
 
-`fill` writes every block once, so that nothing older can be taken for a record. `write` overwrites random blocks of 4 KiB, each with its own number and a version that grows, until
-the server goes away, SIGTERM comes or the time is over; then it writes down for each block the
-version that was last acknowledged and the later ones that were not answered. `verify` reads every
-block that was ever written: it must hold the acknowledged version or a later one that was sent,
-whole, or mixed of those by sectors of 512 bytes, which is all that a disk promises. It then
-narrows the file to what was found, so that what one crash left must survive the next ones.
+TARGET is an NBD URI, a block device, or for `verify` a file. `fill` writes every block of 4 KiB once,
+so that nothing older can be taken for a record. `write` overwrites random blocks, each with its own
+number and a version that grows, until the server goes away, SIGTERM comes or the time is over. STATE
+then has for each block the version that was last acknowledged and the later ones that were not
+answered. With --journal it has every start and acknowledgement at once, for machines that die.
+
+`verify` reads every block that was ever acknowledged: it must hold the acknowledged version or a later
+one that was sent, whole, or mixed of those by sectors of 512 bytes, which is all that a disk
+promises. It then narrows STATE to what was found: what one crash left must survive the next ones.
 """
 
 import argparse
 import json
+import mmap
 import os
 import random
 import signal
 import struct
 import sys
+import threading
 import time
 
 BLOCK = 4096
@@ -33,12 +38,38 @@ def load(path):
     if not os.path.exists(path):
         return {"next": 1, "acked": {}, "pending": {}}
     with open(path, encoding="ascii") as file:
-        state = json.load(file)
+        text = file.read()
+    if not text.startswith("{"):
+        return replay(text)
+    state = json.loads(text)
     return {
         "next": state["next"],
         "acked": {int(block): version for block, version in state["acked"].items()},
         "pending": {int(block): versions for block, versions in state["pending"].items()},
     }
+
+
+def replay(text):
+    """The state that a journal tells of; its last line may be incomplete."""
+    state = {"next": 1, "acked": {}, "pending": {}}
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        kind, block, version = line.split()
+        begin(state, int(block), int(version)) if kind == "s" else end(
+            state, int(block), int(version))
+    return state
+
+
+def begin(state, block, version):
+    state["next"] = max(state["next"], version + 1)
+    state["pending"].setdefault(block, []).append(version)
+
+
+def end(state, block, version):
+    # Others of this block that were not answered are older: one is in flight at a time.
+    state["acked"][block] = version
+    state["pending"].pop(block, None)
 
 
 def store(path, state):
@@ -64,45 +95,60 @@ class Writer:
         self.acknowledged = 0
         self.failed = 0
         self.longest = 0.0
+        self.filled = 0
+        self.journal = None
+        if arguments.journal:
+            self.journal = os.open(arguments.state, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
-    def done(self, block, version, began):
-        def completion(error):
-            # A value of 1 has libnbd forget the command.
-            self.busy.discard(block)
-            self.longest = max(self.longest, time.monotonic() - began)
-            if error:
-                self.failed += 1
-                return 1
-            self.acknowledged += 1
-            # Others of this block that were not answered are older: one is in flight at a time.
-            self.state["acked"][block] = version
-            self.state["pending"].pop(block, None)
-            return 1
-
-        return completion
+    def note(self, kind, block, version):
+        if self.journal is not None:
+            os.write(self.journal, f"{kind} {block} {version}\n".encode())
 
     def choose(self):
+        """The next block and version; nothing if it is in use at the moment, or all is done."""
         if self.arguments.action == "fill":
-            self.stop = len(self.state["pending"]) + len(self.state["acked"]) + 1 \
-                == self.arguments.blocks
-            return self.arguments.first + self.state["next"] - 1
-        return self.arguments.first + random.randrange(self.arguments.blocks)
+            if self.filled == self.arguments.blocks:
+                self.stop = True
+                return None
+            block = self.arguments.first + self.filled
+            self.filled += 1
+        else:
+            block = self.arguments.first + random.randrange(self.arguments.blocks)
+            if block in self.busy:
+                return None
+        version = self.state["next"]
+        begin(self.state, block, version)
+        self.note("s", block, version)
+        self.busy.add(block)
+        return block, version
+
+    def done(self, block, version, began, error):
+        self.busy.discard(block)
+        self.longest = max(self.longest, time.monotonic() - began)
+        if error:
+            self.failed += 1
+        else:
+            self.acknowledged += 1
+            end(self.state, block, version)
+            self.note("a", block, version)
 
     def issue(self, nbd, handle):
-        block = self.choose()
-        if block in self.busy:
+        chosen = self.choose()
+        if not chosen:
             return
-        version = self.state["next"]
-        self.state["next"] += 1
-        self.state["pending"].setdefault(block, []).append(version)
-        self.busy.add(block)
+        block, version = chosen
+        began = time.monotonic()
+
+        def completion(error):
+            self.done(block, version, began, error)
+            return 1  # libnbd may forget the command.
+
         buffer = nbd.Buffer.from_bytearray(bytearray(content(block, version)))
         flags = nbd.CMD_FLAG_FUA if self.arguments.fua else 0
-        handle.aio_pwrite(
-            buffer, block * BLOCK, self.done(block, version, time.monotonic()), flags)
+        handle.aio_pwrite(buffer, block * BLOCK, completion, flags)
 
-    def run(self):
-        nbd, handle = connect(self.arguments.uri)
+    def run_nbd(self):
+        nbd, handle = connect(self.arguments.target)
         limit = self.arguments.seconds
         began = time.monotonic()
         issued = 0
@@ -122,10 +168,41 @@ class Writer:
                     time.sleep(0.002)
         except nbd.Error as error:
             print(f"server gone: {error.string}", file=sys.stderr)
-        ok = not self.busy and not self.failed
-        if ok:
+            return False
+        if not self.failed:
             handle.shutdown()
-        return ok
+        return not self.failed
+
+    def run_device(self):
+        """As many threads as the depth, one write each."""
+        device = os.open(self.arguments.target, os.O_WRONLY | os.O_DIRECT)
+        lock = threading.Lock()
+        limit = time.monotonic() + self.arguments.seconds if self.arguments.seconds else None
+
+        def work():
+            page = mmap.mmap(-1, BLOCK)
+            while not self.stop and not self.failed and not (limit and time.monotonic() > limit):
+                with lock:
+                    chosen = self.choose()
+                if not chosen:
+                    continue
+                block, version = chosen
+                page[:] = content(block, version)
+                began = time.monotonic()
+                error = None
+                try:
+                    os.pwrite(device, page, block * BLOCK)
+                except OSError as failure:
+                    error = failure
+                with lock:
+                    self.done(block, version, began, error)
+
+        threads = [threading.Thread(target=work) for _ in range(self.arguments.depth)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return not self.failed
 
 
 def write(arguments):
@@ -136,9 +213,10 @@ def write(arguments):
     signal.signal(signal.SIGTERM, lambda *_: setattr(writer, "stop", True))
     random.seed(arguments.seed)
     try:
-        ok = writer.run()
+        ok = writer.run_nbd() if "://" in arguments.target else writer.run_device()
     finally:
-        store(arguments.state, state)
+        if not arguments.journal:
+            store(arguments.state, state)
     print(f"{writer.acknowledged} acknowledged, {len(writer.busy)} unanswered, "
           f"{writer.failed} failed, longest {writer.longest * 1000:.0f} ms")
     return 0 if ok or arguments.may_fail else 1
@@ -170,12 +248,11 @@ def judge(block, data, allowed):
 
 def verify(arguments):
     state = load(arguments.state)
-    read = reader(arguments.uri)
+    read = reader(arguments.target)
     complaints = []
-    for block in sorted(set(state["acked"]) | set(state["pending"])):
-        allowed = state["pending"].get(block, [])
-        if block in state["acked"]:
-            allowed = [state["acked"][block]] + allowed
+    # Of a block that was never acknowledged nothing can be said: it may be as it was before.
+    for block in sorted(state["acked"]):
+        allowed = [state["acked"][block]] + state["pending"].get(block, [])
         version, complaint = judge(block, read(block), allowed)
         if complaint:
             complaints.append(complaint)
@@ -195,13 +272,14 @@ def verify(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("action", choices=["fill", "write", "verify"])
-    parser.add_argument("uri", help="of the export; to verify also a file or device")
+    parser.add_argument("target", help="URI of an export, a device, to verify also a file")
     parser.add_argument("state", help="file that remembers the records")
     parser.add_argument("--blocks", type=int, default=2000, help="how many blocks are overwritten")
-    parser.add_argument("--first", type=int, default=0, help="number of the first of them")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--rate", type=int, default=0, help="writes per second at most")
     parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--journal", action="store_true", help="STATE is always up to date")
     parser.add_argument("--fua", action="store_true")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--may-fail", action="store_true", help="a server that goes away is no error")

@@ -24,17 +24,26 @@ import nbd
 
 handle = nbd.NBD()
 handle.connect_uri(sys.argv[1])
+failures = []
+
+
+def done(error):
+    if error:
+        failures.append(error)
+    return 1
+
+
 for turn in range(3):
     for first in (0, 4):
         data = nbd.Buffer.from_bytearray(bytearray([turn + 1]) * 4096)
         for extent in range(first, first + 67):
-            handle.aio_pwrite(data, extent * 4194304 + turn * 4096)
+            handle.aio_pwrite(data, extent * 4194304 + turn * 4096, done)
         # Cold: all the slots are taken by the others.
-        handle.aio_pwrite(data, (first + 67) % 71 * 4194304 + 65536)
+        handle.aio_pwrite(data, (first + 67) % 71 * 4194304 + 65536, done)
         while handle.aio_in_flight():
             handle.poll(-1)
-            while (cookie := handle.aio_peek_command_completed()) and cookie > 0:
-                handle.aio_command_completed(cookie)
+if failures:
+    sys.exit(f"writes failed: {failures}")
 handle.shutdown()
 PYTHON
 node_ctl a secondary
