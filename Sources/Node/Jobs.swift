@@ -53,7 +53,10 @@ extension Daemon {
         stopping = true
         enqueue(
             nil,
-            [.drainClients, .order(.secondary), .disconnectIfNeeded, .detachIfNeeded, .awaitRelease, .exit])
+            [
+                .drainClients, .order(.secondary), .disconnectIfNeeded, .detachIfNeeded,
+                .awaitRelease, .exit,
+            ])
     }
 
     mutating func advanceJobs() {
