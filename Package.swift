@@ -44,6 +44,7 @@ let package = Package(
         .executable(name: "repd", targets: ["repd"]),
         .executable(name: "repctl", targets: ["repctl"]),
         .executable(name: "repsim", targets: ["repsim"]),
+        .executable(name: "engine-bench", targets: ["engine-bench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -68,20 +69,31 @@ let package = Package(
                 "Control", "DRBDWire", "MetaDisk", "NBD", "Reactor", "Replication", "Status",
                 "Support", logging,
             ]),
-        library("Administration", ["Configuration", "Control", "MetaDisk", "Status", "Support"]),
+        library(
+            "Administration",
+            ["Configuration", "Control", "DRBDWire", "MetaDisk", "Status", "Support"]),
         library("Simulator", ["DRBDWire", "MetaDisk", "Replication", "Support"]),
         program("repd", ["Node", "Support", parser, logging]),
         program("repctl", ["Administration", "Configuration", "Control", "Status", parser]),
         program("repsim", ["Simulator", parser]),
+        program(
+            "engine-bench", ["DRBDWire", "MetaDisk", "NBD", "Replication", "Support"],
+            path: "Benchmarks/EngineWrites"),
         tests("SupportTests", ["Support"]),
         tests("DRBDWireTests", ["DRBDWire", "Support"], exclude: ["Fixtures"]),
-        tests("MetaDiskTests", ["MetaDisk", "Support"]),
+        tests("MetaDiskTests", ["MetaDisk", "Support"], exclude: ["Fixtures"]),
         tests("ReplicationTests", ["Replication", "DRBDWire", "MetaDisk", "Support"]),
         tests("NBDTests", ["NBD", "Support"]),
         tests("ReactorTests", ["Reactor", "Support"]),
-        tests("ConfigurationTests", ["Configuration"]),
-        tests("StatusTests", ["Status", "DRBDWire"]),
-        tests("AdministrationTests", ["Administration", "Configuration", "MetaDisk"]),
+        tests("ConfigurationTests", ["Configuration", "Support"], exclude: ["Fixtures"]),
+        tests("StatusTests", ["Status", "DRBDWire"], exclude: ["Fixtures"]),
+        tests("ControlTests", ["Control", "DRBDWire", "Status"]),
+        tests(
+            "AdministrationTests",
+            [
+                "Administration", "Configuration", "Control", "DRBDWire", "MetaDisk", "repctl",
+                "Status", "Support", parser,
+            ]),
         tests("SimulatorTests", ["Simulator", "Replication", "Support"]),
     ]
 )

@@ -149,8 +149,9 @@ package struct VolumeConfiguration: Equatable, Sendable {
     /// Only what the `volume` section itself says.
     package var diskOptions = OptionList()
     package var location: SourceLocation
-    /// Where its `device` and `meta-disk` stand.
+    /// Where its statements stand.
     var deviceLocation: SourceLocation?
+    var diskLocation: SourceLocation?
     var metaDiskLocation: SourceLocation?
 
     /// The name of the device node, spelled out.

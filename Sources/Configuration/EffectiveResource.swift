@@ -71,6 +71,9 @@ extension ConfigurationFile {
                 ["'\(name)' not defined in your config (for this host)."], exitCode: 1)
         }
         let place = "\(resource.location): in resource \(name):\n\t"
+        guard resource.hosts.filter(node.owns).count == 1 else {
+            throw ConfigurationError([place + "There are multiple host sections for this node."])
+        }
         guard !resource.isStacked else {
             throw ConfigurationError([place + "stacked resources are not supported by repd."])
         }
@@ -185,7 +188,8 @@ extension ResourceConfiguration {
             "al-extents", "resync-rate", "c-max-rate", "c-plan-ahead", "c-delay-target",
             "c-fill-target",
         ],
-        .repd: Set(OptionTable.repd.keys),
+        .startup: ["wfc-timeout"],
+        .repd: ["nbd-listen", "flush-waits-for-peer"],
     ]
 
     fileprivate func warningsAboutEffect(on host: HostConfiguration) -> [String] {

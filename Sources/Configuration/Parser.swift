@@ -197,9 +197,14 @@ struct Parser {
     private mutating func finish() throws(ConfigurationError) {
         for index in result.resources.indices {
             let name = result.resources[index].name
-            if let section = repdSections.removeValue(forKey: name) {
-                result.resources[index].own.repd = section.list
+            guard let section = repdSections.removeValue(forKey: name) else { continue }
+            if let entry = result.resources[index].own.repd.entries.first {
+                complaints.append(
+                    Complaint.conflict(
+                        "repd section", "\(name):repd", at: entry.location,
+                        first: section.location))
             }
+            result.resources[index].own.repd = section.list
         }
         let unused = repdSections.sorted { $0.value.location.line < $1.value.location.line }
         for (name, section) in unused {

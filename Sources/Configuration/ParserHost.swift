@@ -154,6 +154,7 @@ extension Parser {
             return
         case "disk":
             volume.disk = try currentValue()
+            volume.diskLocation = start
         case "meta-disk":
             volume.metaDiskLocation = start
             try parseMetaDisk(&volume)
@@ -314,7 +315,10 @@ extension HostConfiguration {
                 volumes[index].minor = common.minor
                 volumes[index].deviceLocation = common.deviceLocation
             }
-            if volumes[index].disk == nil { volumes[index].disk = common.disk }
+            if volumes[index].disk == nil {
+                volumes[index].disk = common.disk
+                volumes[index].diskLocation = common.diskLocation
+            }
             if volumes[index].metaDisk == nil {
                 volumes[index].metaDisk = common.metaDisk
                 volumes[index].metaDiskLocation = common.metaDiskLocation

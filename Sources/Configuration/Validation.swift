@@ -58,7 +58,7 @@ enum Validation {
                         continue
                     }
                     file.warnings.append(
-                        "\(volume.location): WARN: \(user) and \(other) have the same disk "
+                        "\(volume.diskLocation ?? volume.location): WARN: \(user) and \(other) have the same disk "
                             + "\(disk) on \(name)")
                 }
             }

@@ -100,7 +100,7 @@ package struct ControlClient: ~Copyable {
         let end = deadline.map { ContinuousClock.now + $0 }
         var chunk = [UInt8](repeating: 0, count: 65536)
         while true {
-            if let line = buffer.next() { return try ControlCoding.decodeReply(line) }
+            if let line = try buffer.next() { return try ControlCoding.decodeReply(line) }
             try wait(for: Int16(POLLIN), until: end, deadline)
             // The pointer is used during the call only.
             let count = unsafe recv(descriptor, &chunk, chunk.count, 0)

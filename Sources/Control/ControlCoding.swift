@@ -52,8 +52,8 @@ package enum ControlCoding {
             throw .malformed(detail: "\(error)")
         }
         bytes.append(UInt8(ascii: "\n"))
-        guard bytes.count <= Control.maximumMessage else {
-            throw .tooLong(limit: Control.maximumMessage)
+        guard bytes.count <= ControlProtocol.maximumMessage else {
+            throw .tooLong(limit: ControlProtocol.maximumMessage)
         }
         return bytes
     }
@@ -61,15 +61,15 @@ package enum ControlCoding {
     /// The version is looked at first: what else a message of another one says is not known.
     private static func message<Value: Decodable>(_ line: [UInt8]) throws(ControlError) -> Value {
         let version: Version = try value(line)
-        guard version.version == Control.version else {
+        guard version.version == ControlProtocol.version else {
             throw .otherVersion(theirs: version.version)
         }
         return try value(line)
     }
 
     private static func value<Value: Decodable>(_ bytes: [UInt8]) throws(ControlError) -> Value {
-        guard bytes.count <= Control.maximumMessage else {
-            throw .tooLong(limit: Control.maximumMessage)
+        guard bytes.count <= ControlProtocol.maximumMessage else {
+            throw .tooLong(limit: ControlProtocol.maximumMessage)
         }
         do { return try JSONDecoder().decode(Value.self, from: Data(bytes)) } catch {
             throw .malformed(detail: text(error))
@@ -104,18 +104,23 @@ package struct LineBuffer: Sendable {
 
     package init() {}
 
-    /// - Throws: `tooLong` when a line will be longer than a message may be.
+    /// - Throws: `tooLong` when the lines are not taken as they come.
     package mutating func append(_ more: some Sequence<UInt8>) throws(ControlError) {
         bytes += more
-        guard bytes.count <= Control.maximumMessage || bytes.contains(UInt8(ascii: "\n")) else {
-            throw .tooLong(limit: Control.maximumMessage)
+        guard bytes.count <= 2 * ControlProtocol.maximumMessage else {
+            throw .tooLong(limit: ControlProtocol.maximumMessage)
         }
     }
 
     /// The next complete line without its newline.
-    package mutating func next() -> [UInt8]? {
+    ///
+    /// - Throws: `tooLong` when a line will be longer than a message may be.
+    package mutating func next() throws(ControlError) -> [UInt8]? {
         guard let end = bytes[searched...].firstIndex(of: UInt8(ascii: "\n")) else {
             searched = bytes.count
+            guard bytes.count <= ControlProtocol.maximumMessage else {
+                throw .tooLong(limit: ControlProtocol.maximumMessage)
+            }
             return nil
         }
         let line = Array(bytes[..<end])

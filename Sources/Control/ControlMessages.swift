@@ -21,7 +21,7 @@ package enum ControlCommand: Codable, Equatable, Sendable {
 }
 
 package struct ControlRequest: Codable, Equatable, Sendable {
-    package var version = Control.version
+    package var version = ControlProtocol.version
     package var command: ControlCommand
 
     package init(_ command: ControlCommand) { self.command = command }
@@ -29,7 +29,7 @@ package struct ControlRequest: Codable, Equatable, Sendable {
 
 /// One answer. A command that takes time may send several; the last one says so.
 package struct ControlReply: Codable, Equatable, Sendable {
-    package var version = Control.version
+    package var version = ControlProtocol.version
     /// As `drbdsetup` would exit: 0, 5 time-out, 10 refused, 11 and 17 state change refused.
     package var exitCode: Int32
     /// For standard error, without the last newline; may have several lines.
@@ -52,7 +52,8 @@ package struct ControlReply: Codable, Equatable, Sendable {
     }
 }
 
-package enum Control {
+/// What both sides of the control socket agree on.
+package enum ControlProtocol {
     /// Of requests and replies. A daemon outlives the program that started it, so both sides look.
     package static let version = 1
     /// One line of JSON.
@@ -93,7 +94,7 @@ extension ControlError: CustomStringConvertible {
         case .malformed(let detail):
             "control message cannot be read: \(detail)"
         case .otherVersion(let theirs):
-            "control message has version \(theirs), this program speaks \(Control.version): "
+            "control message has version \(theirs), this program speaks \(ControlProtocol.version): "
                 + "repctl and repd are of different releases"
         case .pathTooLong(let path):
             "\(path): too long for a socket: choose a shorter run directory (REPD_RUN_DIR)"

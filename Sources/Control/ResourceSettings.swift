@@ -38,12 +38,12 @@ package struct ResourceSettings: Codable, Equatable, Sendable {
     package var peerAddress: Endpoint
     /// Where NBD clients may come from besides the socket in the run directory: `HOST:PORT` each.
     package var nbdListen: [String]
-    package var options: ResourceOptions
+    package var options: Options
 
     package init(
         resource: String, nodeName: String, peerName: String, volume: Int = 0, minor: Int,
         device: String, disk: String, localAddress: Endpoint, peerAddress: Endpoint,
-        nbdListen: [String] = [], options: ResourceOptions = ResourceOptions()
+        nbdListen: [String] = [], options: Options = Options()
     ) {
         self.resource = resource
         self.nodeName = nodeName
@@ -59,44 +59,46 @@ package struct ResourceSettings: Codable, Equatable, Sendable {
     }
 }
 
-/// The options that take effect, with the defaults of DRBD 8.4.
-package struct ResourceOptions: Codable, Equatable, Sendable {
-    package var replicationProtocol = ResourceSettings.ReplicationProtocol.C
-    /// Tenths of a second.
-    package var timeout = 60
-    /// Seconds.
-    package var pingInterval = 10
-    /// Tenths of a second.
-    package var pingTimeout = 5
-    /// Seconds.
-    package var connectInterval = 10
-    package var koCount = 7
-    /// Pages of 4 KiB.
-    package var maximumBuffers = 2048
-    package var maximumEpochSize = 2048
-    /// Bytes; 0 leaves it to the system.
-    package var sendBufferSize = 0
-    package var receiveBufferSize = 0
-    package var useRLE = true
-    /// `nil`: as many as the format holds.
-    package var activityLogExtents: Int?
-    /// KiB/s; `nil`: 250.
-    package var resyncRate: Int?
-    /// KiB/s; `nil`: 102,400.
-    package var maximumRate: Int?
-    /// Tenths of a second; 0 makes `resyncRate` a fixed rate.
-    package var planAhead = 20
-    /// Tenths of a second.
-    package var delayTarget = 10
-    /// Sectors.
-    package var fillTarget = 100
-    /// `nil`: the daemon decides.
-    package var flushWaitsForPeer: Bool?
-    package var kernelDevice: Bool?
-    /// Seconds.
-    package var resumeTimeout = 10
-    /// Deaths in a minute.
-    package var resumeLimit = 5
+extension ResourceSettings {
+    /// The options that take effect, with the defaults of DRBD 8.4.
+    package struct Options: Codable, Equatable, Sendable {
+        package var replicationProtocol = ReplicationProtocol.C
+        /// Tenths of a second.
+        package var timeout = 60
+        /// Seconds.
+        package var pingInterval = 10
+        /// Tenths of a second.
+        package var pingTimeout = 5
+        /// Seconds.
+        package var connectInterval = 10
+        package var koCount = 7
+        /// Pages of 4 KiB.
+        package var maximumBuffers = 2048
+        package var maximumEpochSize = 2048
+        /// Bytes; 0 leaves it to the system.
+        package var sendBufferSize = 0
+        package var receiveBufferSize = 0
+        package var useRLE = true
+        /// `nil`: as many as the format holds.
+        package var activityLogExtents: Int?
+        /// KiB/s; `nil`: 250.
+        package var resyncRate: Int?
+        /// KiB/s; `nil`: 102,400.
+        package var maximumRate: Int?
+        /// Tenths of a second; 0 makes `resyncRate` a fixed rate.
+        package var planAhead = 20
+        /// Tenths of a second.
+        package var delayTarget = 10
+        /// Sectors.
+        package var fillTarget = 100
+        /// `nil`: the daemon decides.
+        package var flushWaitsForPeer: Bool?
+        package var kernelDevice: Bool?
+        /// Seconds.
+        package var resumeTimeout = 10
+        /// Deaths in a minute.
+        package var resumeLimit = 5
 
-    package init() {}
+        package init() {}
+    }
 }

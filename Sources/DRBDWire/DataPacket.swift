@@ -2,26 +2,26 @@
 import Support
 
 /// What the writer wants of a write (dp_flags).
-package struct DataFlags: OptionSet, Sendable, BitwiseCopyable {
-    package var rawValue: UInt32
-    package init(rawValue: UInt32) { self.rawValue = rawValue }
+@frozen @usableFromInline package struct DataFlags: OptionSet, Sendable, BitwiseCopyable {
+    @usableFromInline package var rawValue: UInt32
+    @inlinable package init(rawValue: UInt32) { self.rawValue = rawValue }
 
     /// Somebody waits for it.
-    package static let readWriteSync = DataFlags(rawValue: 2)
+    @inlinable package static var readWriteSync: DataFlags { DataFlags(rawValue: 2) }
     /// The writer is in a resync: the receiver may clear bits that the write covers.
-    package static let maySetInSync = DataFlags(rawValue: 4)
+    @inlinable package static var maySetInSync: DataFlags { DataFlags(rawValue: 4) }
     /// On stable storage before it is acknowledged.
-    package static let fua = DataFlags(rawValue: 16)
+    @inlinable package static var fua: DataFlags { DataFlags(rawValue: 16) }
     /// The receiver flushes its disk before this write.
-    package static let flush = DataFlags(rawValue: 32)
+    @inlinable package static var flush: DataFlags { DataFlags(rawValue: 32) }
     /// In P_TRIM always; in P_ZEROES: may deallocate.
-    package static let discard = DataFlags(rawValue: 64)
+    @inlinable package static var discard: DataFlags { DataFlags(rawValue: 64) }
     /// P_RECV_ACK is wanted (protocol B).
-    package static let wantsReceiveAck = DataFlags(rawValue: 128)
+    @inlinable package static var wantsReceiveAck: DataFlags { DataFlags(rawValue: 128) }
     /// P_WRITE_ACK is wanted (protocol C; any protocol with `maySetInSync`).
-    package static let wantsWriteAck = DataFlags(rawValue: 256)
+    @inlinable package static var wantsWriteAck: DataFlags { DataFlags(rawValue: 256) }
     /// In P_ZEROES.
-    package static let zeroes = DataFlags(rawValue: 1024)
+    @inlinable package static var zeroes: DataFlags { DataFlags(rawValue: 1024) }
 }
 
 /// The fixed part of P_DATA, P_DATA_REPLY and P_RS_DATA_REPLY; a digest, if any, and the data follow.

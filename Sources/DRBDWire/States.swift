@@ -1,7 +1,7 @@
 // The values in a state word: drbd-wire section 6.1. Their order is significant in every rule.
 
 /// Who may write.
-package enum Role: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
+@frozen @usableFromInline package enum Role: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
     case unknown, primary, secondary
 
     /// As `/proc/drbd` and the logs print it.
@@ -13,11 +13,17 @@ package enum Role: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
         }
     }
 
-    package static func < (one: Role, other: Role) -> Bool { one.rawValue < other.rawValue }
+    @inlinable package static func == (one: Role, other: Role) -> Bool {
+        one.rawValue == other.rawValue
+    }
+
+    @inlinable package static func < (one: Role, other: Role) -> Bool {
+        one.rawValue < other.rawValue
+    }
 }
 
 /// What is known of a disk's data.
-package enum DiskState: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
+@frozen @usableFromInline package enum DiskState: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
     case diskless, attaching, failed, negotiating, inconsistent, outdated
     /// Only ever a peer's: nobody can tell.
     case unknown
@@ -38,13 +44,17 @@ package enum DiskState: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyab
         }
     }
 
-    package static func < (one: DiskState, other: DiskState) -> Bool {
+    @inlinable package static func == (one: DiskState, other: DiskState) -> Bool {
+        one.rawValue == other.rawValue
+    }
+
+    @inlinable package static func < (one: DiskState, other: DiskState) -> Bool {
         one.rawValue < other.rawValue
     }
 }
 
 /// A connection below `connected`; from there on one volume's replication.
-package enum ConnectionState: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
+@frozen @usableFromInline package enum ConnectionState: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
     case standAlone, disconnecting, unconnected, timeout, brokenPipe, networkFailure, protocolError,
         tearDown, wfConnection, wfReportParams
     case connected, startingSyncS, startingSyncT, wfBitMapS, wfBitMapT, wfSyncUUID, syncSource,
@@ -80,7 +90,11 @@ package enum ConnectionState: UInt8, Comparable, CaseIterable, Sendable, Bitwise
         }
     }
 
-    package static func < (one: ConnectionState, other: ConnectionState) -> Bool {
+    @inlinable package static func == (one: ConnectionState, other: ConnectionState) -> Bool {
+        one.rawValue == other.rawValue
+    }
+
+    @inlinable package static func < (one: ConnectionState, other: ConnectionState) -> Bool {
         one.rawValue < other.rawValue
     }
 }

@@ -39,6 +39,8 @@ package struct LogRecovery {
     }
 
     /// For the log that belongs to this super block, of whatever style.
+    ///
+    /// - Parameter superblock: one that `validate` took.
     package init(superblock: Superblock) {
         let ring = LogRing(
             stripes: superblock.effectiveStripes, stripeBlocks: superblock.effectiveStripeBlocks)

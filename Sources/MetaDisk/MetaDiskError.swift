@@ -20,8 +20,10 @@ package enum MetaDiskError: Error, Equatable, Sendable {
     case otherFormat(String)
     /// A field contradicts the device or the other fields.
     case badField(name: String, found: Int64, expected: Int64)
-    /// The bitmap area cannot describe the last agreed size, in sectors.
-    case bitmapTooSmall(lastAgreedSize: UInt64, capacity: UInt64)
+    /// The last agreed size is more than the device offers; both in sectors.
+    case shrunk(lastAgreedSize: UInt64, capacity: UInt64)
+    /// The bitmap in use, in whole pages, is more than the space for it; both in bytes.
+    case bitmapTooSmall(needed: UInt64, available: UInt64)
 }
 
 extension MetaDiskError: CustomStringConvertible {
@@ -50,8 +52,10 @@ extension MetaDiskError: CustomStringConvertible {
             return "meta data of format \(format) found; convert it with DRBD 8.3 or newer"
         case .badField(let name, let found, let expected):
             return "meta data has \(name) \(found) where \(expected) is expected"
-        case .bitmapTooSmall(let size, let capacity):
-            return "last agreed size \(size) sectors, but the bitmap describes at most \(capacity)"
+        case .shrunk(let size, let capacity):
+            return "the size in use (\(size) sectors) is more than the disk offers (\(capacity))"
+        case .bitmapTooSmall(let needed, let available):
+            return "the size in use needs \(needed) bytes of bitmap, there is room for \(available)"
         }
     }
 }

@@ -202,10 +202,13 @@ extension Superblock {
         deviceSize: UInt64, placement: MetaLocation.Placement
     ) throws(MetaDiskError) -> MetaLocation {
         let location = try locate(deviceSize: deviceSize, placement: placement)
-        guard lastAgreedSize <= location.capacity,
-            BitmapLayout.byteCount(sectors: lastAgreedSize) <= location.bitmapCapacityBytes
-        else {
-            throw .bitmapTooSmall(lastAgreedSize: lastAgreedSize, capacity: location.capacity)
+        guard lastAgreedSize <= location.capacity else {
+            throw .shrunk(lastAgreedSize: lastAgreedSize, capacity: location.capacity)
+        }
+        let needed = BitmapLayout.byteCount(sectors: lastAgreedSize)
+        guard needed <= location.bitmapCapacityBytes else {
+            // Only where the space is no whole pages: the last one would reach over its end.
+            throw .bitmapTooSmall(needed: needed, available: location.bitmapCapacityBytes)
         }
         return location
     }

@@ -13,7 +13,7 @@ package enum BackingFileHolder: Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .process(let process, let name?): "in use by pid \(process) (\(name))"
         case .process(let process, nil):
-            "in use by pid \(process), which has ended but has I/O in flight"
+            "in use by pid \(process), which has ended, but not its I/O or its children"
         case .device(let name): "in use by \(name)"
         case .mounted(let point): "mounted on \(point)"
         case .unknown: "in use"

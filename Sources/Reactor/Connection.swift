@@ -108,21 +108,42 @@ import Support
     /// For the end of the reactor, when no operation is under way.
     func free() { memory?.free() }
 
+    // Inlined always: as functions they would get a copy of the whole connection.
+
     /// Only after `open`.
+    @inline(__always)
     var held: Memory {
         guard let memory else { invariantFailed("a connection never opened") }
         return memory
     }
 
-    var stream: UnsafeMutableRawPointer { unsafe held.stream }
+    @inline(__always)
+    private var stream: UnsafeMutableRawPointer { unsafe held.stream }
+    @inline(__always)
     var filling: UnsafeMutablePointer<SendQueue> { unsafe held.queues + fill }
+    @inline(__always)
     var departing: UnsafeMutablePointer<SendQueue> { unsafe held.queues + (fill ^ 1) }
 
+    // MARK: receiving
+
     /// The bytes that can be decoded.
+    @inline(__always)
     var available: Int { need > 0 || skipping > 0 ? 0 : end - begin }
 
+    mutating func next(count: Int) -> Received {
+        if skipping > 0 { drop() }
+        if need > 0 {
+            copyPayload()
+            guard got == need else { return .more }
+            need = 0
+            got = 0
+            return .payload
+        }
+        return skipping == 0 && end - begin >= count ? .bytes : .more
+    }
+
     /// Moves what is here of the expected payload to its buffer.
-    mutating func copyPayload() {
+    private mutating func copyPayload() {
         let count = min(need - got, end - begin)
         guard count > 0, let target = unsafe target else { return }
         unsafe memcpy(target + got, stream + begin, count)
@@ -130,14 +151,68 @@ import Support
         begin += count
     }
 
+    @inline(__always)
+    func peek(count: Int) -> UnsafeMutableRawPointer {
+        precondition(count >= 0 && count <= available)
+        return unsafe stream + begin
+    }
+
+    mutating func take(count: Int) -> UnsafeMutableRawPointer {
+        let place = unsafe peek(count: count)
+        begin += count
+        return unsafe place
+    }
+
+    mutating func expect(_ target: UnsafeMutableRawPointer, length: Int, large: Bool) {
+        invariant(length > 0, "expecting \(length) bytes")
+        invariant(need == 0, "expecting a payload while one is expected")
+        unsafe self.target = unsafe target
+        got = 0
+        need = length
+        self.large = large
+    }
+
+    mutating func skip(length: Int) {
+        invariant(need == 0, "skipping while a payload is expected")
+        skipping += length
+        drop()
+    }
+
     /// Throws away what is here of the bytes to skip.
-    mutating func drop() {
+    private mutating func drop() {
         let count = min(skipping, end - begin)
         skipping -= count
         begin += count
     }
 
-    mutating func compact() {
+    /// Prepares an operation for the rest of the payload and what follows it, or for what comes next.
+    mutating func prepareReceive(_ sqe: UnsafeMutablePointer<io_uring_sqe>) {
+        compact()
+        let room = Self.streamSize - end
+        let wanted = need > 0 && large ? min(room, Self.window) : room
+        invariant(wanted > 0, "receiving with a full stream: take what is there")
+        let place = unsafe stream + end
+        direct = need - got
+        receiving = true
+        operations += 1
+        if need > 0, let target = unsafe target {
+            let memory = held
+            unsafe memory.vectors[0] = unsafe iovec(iov_base: target + got, iov_len: direct)
+            unsafe memory.vectors[1] = unsafe iovec(iov_base: place, iov_len: wanted)
+            unsafe io_uring_prep_recvmsg(sqe, descriptor, memory.receiveMessage, 0)
+        } else {
+            unsafe io_uring_prep_recv(sqe, descriptor, place, wanted, 0)
+        }
+    }
+
+    /// Takes account of what a receive brought.
+    mutating func received(_ count: Int) {
+        let straight = min(count, direct)
+        got += straight
+        end += count - straight
+    }
+
+    private mutating func compact() {
         if begin == end {
             begin = 0
             end = 0
@@ -145,6 +220,28 @@ import Support
             unsafe memmove(stream, stream + begin, end - begin)
             end -= begin
             begin = 0
+        }
+    }
+
+    // MARK: sending
+
+    /// Prepares an operation for as much of the departing half as one takes.
+    mutating func prepareSend(_ sqe: UnsafeMutablePointer<io_uring_sqe>) {
+        sending = true
+        operations += 1
+        let queue = unsafe departing
+        let next = unsafe queue.pointee.next
+        let count = unsafe min(queue.pointee.vectorCount - next, SendQueue.vectorsPerSend)
+        let first = unsafe queue.pointee.vectors + next
+        let flags = Int32(shim_send_flags)
+        if count == 1 {
+            unsafe io_uring_prep_send(
+                sqe, descriptor, first.pointee.iov_base, first.pointee.iov_len, flags)
+        } else {
+            let message = unsafe held.sendMessage
+            unsafe message.pointee.msg_iov = unsafe first
+            unsafe message.pointee.msg_iovlen = count
+            unsafe io_uring_prep_sendmsg(sqe, descriptor, message, UInt32(flags))
         }
     }
 }

@@ -67,8 +67,8 @@ extension Reactor {
         for index in 0..<connections.count
         where connections[index].stage == .closing && connections[index].operations == 0 {
             guard completions.count + Self.reportsAtOnce <= completions.capacity else { return }
-            unsafe reportOwners(connections[index].departing, index, delivered: false)
-            unsafe reportOwners(connections[index].filling, index, delivered: false)
+            unsafe reportOwners(departing(index), index, delivered: false)
+            unsafe reportOwners(filling(index), index, delivered: false)
             _ = Glibc.close(connections[index].descriptor)
             connections[index].descriptor = -1
             connections[index].stage = .released
@@ -87,6 +87,7 @@ extension Reactor {
     }
 
     /// Remembers to look at the connection before the next wait.
+    @inline(__always)
     private mutating func list(_ index: Int) { listed[index >> 6] |= 1 << UInt64(index & 63) }
 
     // MARK: watching
@@ -121,21 +122,32 @@ extension Reactor {
 
     // MARK: sending
 
+    // By address: a copy of the connection to ask it for one pointer would be the dearer part.
+    @inline(__always)
+    private func filling(_ index: Int) -> UnsafeMutablePointer<SendQueue> {
+        unsafe connections.address(of: index).pointee.filling
+    }
+
+    @inline(__always)
+    private func departing(_ index: Int) -> UnsafeMutablePointer<SendQueue> {
+        unsafe connections.address(of: index).pointee.departing
+    }
+
     /// Whether `bytes` of headers and up to `messages` headers, payloads and owners can be queued
     /// now. Not so long as much is waiting, and not after `close` or `.sendFailed`.
-    package func canQueue(_ index: Int, bytes: Int = 0, messages: Int = 1) -> Bool {
+    package mutating func canQueue(_ index: Int, bytes: Int = 0, messages: Int = 1) -> Bool {
         guard connections[index].stage == .open, !connections[index].broken else { return false }
-        let queue = unsafe connections[index].filling
+        let queue = unsafe filling(index)
         return unsafe queue.pointee.headerBytes + bytes <= SendQueue.headerLimit
             && queue.pointee.vectorCount + messages <= SendQueue.vectorLimit
             && queue.pointee.ownerCount + messages <= SendQueue.ownerLimit
     }
 
     /// Bytes queued and not yet given to the kernel as a whole.
-    package func queuedBytes(_ index: Int) -> Int {
+    package mutating func queuedBytes(_ index: Int) -> Int {
         guard connections[index].stage == .open else { return 0 }
-        return unsafe connections[index].filling.pointee.bytes
-            + connections[index].departing.pointee.bytes
+        return unsafe filling(index).pointee.bytes
+            + departing(index).pointee.bytes
     }
 
     /// `size` bytes to be filled in now, all of them; they leave at the next turn.
@@ -145,7 +157,7 @@ extension Reactor {
     package mutating func header(_ index: Int, size: Int) -> MutableRawSpan {
         invariant(connections[index].stage != .free, "a header for no connection")
         list(index)
-        let queue = unsafe connections[index].filling
+        let queue = unsafe filling(index)
         let bytes = unsafe MutableRawSpan(
             _unsafeStart: queue.pointee.append(header: size), byteCount: size)
         return unsafe _overrideLifetime(bytes, mutating: &self)
@@ -159,12 +171,17 @@ extension Reactor {
         }
     }
 
+    /// Queues a copy of `bytes`.
+    package mutating func send(_ index: Int, copying bytes: [UInt8]) {
+        unsafe bytes.withUnsafeBytes { send(index, copying: unsafe RawSpan(_unsafeBytes: $0)) }
+    }
+
     /// Queues a buffer, which belongs to the kernel until the owner told by `notify` is reported.
     package mutating func payload(_ index: Int, bufferOffset: Int, length: Int) {
         invariant(connections[index].stage != .free, "a payload for no connection")
         guard length > 0 else { return }
         list(index)
-        unsafe connections[index].filling.pointee.append(
+        unsafe filling(index).pointee.append(
             payload: place(bufferOffset, length), length)
     }
 
@@ -172,7 +189,7 @@ extension Reactor {
     package mutating func notify(_ index: Int, owner: UInt64) {
         invariant(connections[index].stage != .free, "an owner for no connection")
         list(index)
-        unsafe connections[index].filling.pointee.append(owner: owner)
+        unsafe filling(index).pointee.append(owner: owner)
     }
 
     /// Starts one send per connection that has something to send and none under way.
@@ -189,7 +206,7 @@ extension Reactor {
 
     private mutating func depart(_ index: Int) {
         guard connections[index].stage == .open, !connections[index].sending else { return }
-        let queue = unsafe connections[index].filling
+        let queue = unsafe filling(index)
         if connections[index].broken || (unsafe queue.pointee.vectorCount) == 0 {
             unsafe reportOwners(queue, index, delivered: !connections[index].broken)
             if connections[index].shutWhenSent {
@@ -200,41 +217,24 @@ extension Reactor {
             return
         }
         connections[index].fill ^= 1
-        connections[index].sending = true
-        connections[index].operations += 1
         submitSend(index)
     }
 
     private mutating func submitSend(_ index: Int) {
-        let connection = connections[index]
-        let queue = unsafe connection.departing
-        let next = unsafe queue.pointee.next
-        let count = unsafe min(queue.pointee.vectorCount - next, SendQueue.vectorsPerSend)
-        let first = unsafe queue.pointee.vectors + next
         let sqe = unsafe entry()
-        let flags = Int32(shim_send_flags)
-        if count == 1 {
-            unsafe io_uring_prep_send(
-                sqe, connection.descriptor, first.pointee.iov_base, first.pointee.iov_len, flags)
-        } else {
-            let message = unsafe connection.held.sendMessage
-            unsafe message.pointee.msg_iov = unsafe first
-            unsafe message.pointee.msg_iovlen = count
-            unsafe io_uring_prep_sendmsg(sqe, connection.descriptor, message, UInt32(flags))
-        }
+        unsafe connections[index].prepareSend(sqe)
         unsafe sqe.pointee.user_data =
-            InternalToken(.send, index, generation: connection.generation).bits
+            InternalToken(.send, index, generation: connections[index].generation).bits
     }
 
     mutating func sent(_ index: Int, _ result: Int32) {
-        let queue = unsafe connections[index].departing
+        let queue = unsafe departing(index)
         let open = connections[index].stage == .open
         let again = result == -EINTR || result == -EAGAIN
         if result > 0 || again {
             // Short in spite of MSG_WAITALL: a signal, an error, or more vectors than one send takes.
             let left = unsafe queue.pointee.advance(Int(max(result, 0)))
             if left, open {
-                connections[index].operations += 1
                 submitSend(index)
                 return
             }

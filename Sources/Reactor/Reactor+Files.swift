@@ -30,7 +30,8 @@ extension Reactor {
         return FileID(index: UInt16(index))
     }
 
-    /// Operations under way still complete; the kernel holds the open file until then.
+    /// Operations under way still complete; the kernel holds the open file, and with it the claim,
+    /// until then, and some kernels a second longer: who claims it again has to try for a while.
     package mutating func removeFile(_ file: FileID) throws(SystemError) {
         let index = Int(file.index)
         invariant(files[index] >= 0, "file \(index) removed twice")
@@ -101,6 +102,7 @@ extension Reactor {
         unsafe finish(sqe, file, token)
     }
 
+    @inline(__always)
     private func finish(_ sqe: UnsafeMutablePointer<io_uring_sqe>, _ file: FileID, _ token: Token) {
         let index = Int(file.index)
         invariant(files[index] >= 0, "file \(index) was removed")

@@ -9,18 +9,8 @@ package struct Child: BitwiseCopyable {
     var process: pid_t = 0
 }
 
-/// Where signals are read from.
-package struct SignalSource: BitwiseCopyable {
-    var descriptor: Int32 = -1
-    /// One signal as signalfd(2) tells it: its number is the first field.
-    var record = InlineArray<32, UInt32>(repeating: 0)
-}
-
-/// The eventfd of a mailbox, and where its count is read to.
-package struct Counter: BitwiseCopyable {
-    var descriptor: Int32 = -1
-    var value: UInt64 = 0
-}
+/// One signal as signalfd(2) tells it: its number is the first field.
+package typealias SignalRecord = InlineArray<32, UInt32>
 
 extension Reactor {
     // MARK: signals
@@ -28,25 +18,23 @@ extension Reactor {
     /// From now on these signals are completions. They are blocked in the calling thread, and in
     /// those it starts later: call it before there are others.
     package mutating func watchSignals(_ numbers: [Int32]) throws(SystemError) {
-        invariant(signals[0].descriptor < 0, "signals are watched already")
+        invariant(signals < 0, "signals are watched already")
         let descriptor = unsafe shim_watch_signals(numbers, Int32(numbers.count))
         guard descriptor >= 0 else { throw SystemError("signalfd", errno: -descriptor) }
-        signals[0].descriptor = descriptor
+        signals = descriptor
         readSignal()
     }
 
     private mutating func readSignal() {
-        let source = unsafe signals.address(of: 0)
         let sqe = unsafe entry()
         unsafe io_uring_prep_read(
-            sqe, source.pointee.descriptor, &source.pointee.record,
-            UInt32(shim_signal_record_size), 0)
+            sqe, signals, signalRecord.address(of: 0), UInt32(shim_signal_record_size), 0)
         unsafe sqe.pointee.user_data = InternalToken(.signal).bits
     }
 
     mutating func signalled(_ result: Int32) {
         if result == shim_signal_record_size {
-            completions.append(.signal(Int32(bitPattern: signals[0].record[0])))
+            completions.append(.signal(Int32(bitPattern: signalRecord[0][0])))
         }
         if result > 0 || result == -EINTR || result == -EAGAIN { readSignal() }
     }
@@ -86,10 +74,11 @@ extension Reactor {
     /// The process of a child that has not been reported as exited.
     package func process(ofChild child: Int) -> Int32 { children[child].process }
 
-    /// A child that has just ended is no error.
+    /// To the child and what it has started. A child that has just ended is no error.
     package func signal(_ number: Int32, child: Int) {
         guard children[child].descriptor >= 0 else { return }
-        _ = shim_pidfd_signal(children[child].descriptor, number)
+        // It leads a group of its own, and its number is not given away before it is reaped.
+        _ = kill(-children[child].process, number)
     }
 
     private mutating func pollChild(_ index: Int) {
@@ -111,10 +100,10 @@ extension Reactor {
 
     /// Reports `.posted` when something was put into the mailbox. It must live as long as the reactor.
     package mutating func watch<Message>(_ mailbox: Mailbox<Message>) throws(SystemError) -> Int {
-        for index in 0..<mailboxes.count where mailboxes[index].descriptor < 0 {
+        for index in 0..<mailboxes.count where mailboxes[index] < 0 {
             // A descriptor of our own: the mailbox may go first.
             let copy = fcntl(mailbox.descriptor, F_DUPFD_CLOEXEC, 0)
-            mailboxes[index].descriptor = try check(copy, "fcntl")
+            mailboxes[index] = try check(copy, "fcntl")
             readCounter(index)
             return index
         }
@@ -122,9 +111,8 @@ extension Reactor {
     }
 
     private mutating func readCounter(_ index: Int) {
-        let counter = unsafe mailboxes.address(of: index)
         let sqe = unsafe entry()
-        unsafe io_uring_prep_read(sqe, counter.pointee.descriptor, &counter.pointee.value, 8, 0)
+        unsafe io_uring_prep_read(sqe, mailboxes[index], counts.address(of: index), 8, 0)
         unsafe sqe.pointee.user_data = InternalToken(.mailbox, index).bits
     }
 

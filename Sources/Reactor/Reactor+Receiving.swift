@@ -16,39 +16,26 @@ package enum Received: Equatable, BitwiseCopyable, Sendable {
 extension Reactor {
     /// - Parameter count: how many bytes the caller wants to take, at most `streamSize`.
     package mutating func next(_ index: Int, count: Int) -> Received {
-        if connections[index].skipping > 0 { connections[index].drop() }
-        if connections[index].need > 0 {
-            connections[index].copyPayload()
-            guard connections[index].got == connections[index].need else { return .more }
-            connections[index].need = 0
-            connections[index].got = 0
-            return .payload
-        }
         invariant(count <= Self.streamSize, "waiting for \(count) bytes at once")
-        return connections[index].available >= count ? .bytes : .more
+        return connections[index].next(count: count)
     }
 
     /// How many bytes can be taken now, contiguous; 0 while a payload is expected.
-    package func available(_ index: Int) -> Int { connections[index].available }
+    package mutating func available(_ index: Int) -> Int { connections[index].available }
 
     /// The next `count` bytes, which stay.
     @_lifetime(borrow self)
     package func peek(_ index: Int, count: Int) -> RawSpan {
-        let connection = connections[index]
-        precondition(count >= 0 && count <= connection.available)
-        let bytes = unsafe RawSpan(
-            _unsafeStart: connection.stream + connection.begin, byteCount: count)
+        let place = unsafe connections.address(of: index).pointee.peek(count: count)
+        let bytes = unsafe RawSpan(_unsafeStart: place, byteCount: count)
         return unsafe _overrideLifetime(bytes, borrowing: self)
     }
 
     /// The next `count` bytes, which are then behind us. Valid until the next call.
     @_lifetime(&self)
     package mutating func take(_ index: Int, count: Int) -> RawSpan {
-        let begin = connections[index].begin
-        precondition(count >= 0 && count <= connections[index].available)
-        connections[index].begin = begin + count
-        let bytes = unsafe RawSpan(
-            _unsafeStart: connections[index].stream + begin, byteCount: count)
+        let place = unsafe connections[index].take(count: count)
+        let bytes = unsafe RawSpan(_unsafeStart: place, byteCount: count)
         return unsafe _overrideLifetime(bytes, mutating: &self)
     }
 
@@ -57,19 +44,13 @@ extension Reactor {
     ///
     /// - Parameter large: receive into the buffer, and little behind it: for `largePayload` and up.
     package mutating func expect(_ index: Int, bufferOffset: Int, length: Int, large: Bool) {
-        invariant(length > 0, "expecting \(length) bytes")
-        invariant(connections[index].need == 0, "expecting a payload while one is expected")
-        unsafe connections[index].target = place(bufferOffset, length)
-        connections[index].got = 0
-        connections[index].need = length
-        connections[index].large = large
+        let target = unsafe place(bufferOffset, length)
+        unsafe connections[index].expect(target, length: length, large: large)
     }
 
     /// The next `length` bytes are thrown away.
     package mutating func skip(_ index: Int, length: Int) {
-        invariant(connections[index].need == 0, "skipping while a payload is expected")
-        connections[index].skipping += length
-        connections[index].drop()
+        connections[index].skip(length: length)
     }
 
     /// Whether the kernel has been asked for more bytes.
@@ -81,28 +62,10 @@ extension Reactor {
         guard connections[index].stage == .open, !connections[index].receiving,
             !connections[index].ended
         else { return }
-        connections[index].compact()
-        let connection = connections[index]
-        let room = Connection.streamSize - connection.end
-        let wanted = connection.need > 0 && connection.large ? min(room, Connection.window) : room
-        invariant(wanted > 0, "receiving with a full stream: take what is there")
-        let stream = unsafe connection.stream + connection.end
-        connections[index].direct = connection.need - connection.got
         let sqe = unsafe entry()
-        if connection.need > 0, let target = unsafe connection.target {
-            let vectors = unsafe connection.held.vectors
-            unsafe vectors[0] = unsafe iovec(
-                iov_base: target + connection.got, iov_len: connection.need - connection.got)
-            unsafe vectors[1] = unsafe iovec(iov_base: stream, iov_len: wanted)
-            unsafe io_uring_prep_recvmsg(
-                sqe, connection.descriptor, connection.held.receiveMessage, 0)
-        } else {
-            unsafe io_uring_prep_recv(sqe, connection.descriptor, stream, wanted, 0)
-        }
+        unsafe connections[index].prepareReceive(sqe)
         unsafe sqe.pointee.user_data =
-            InternalToken(.receive, index, generation: connection.generation).bits
-        connections[index].receiving = true
-        connections[index].operations += 1
+            InternalToken(.receive, index, generation: connections[index].generation).bits
     }
 
     mutating func received(_ index: Int, _ result: Int32) {
@@ -110,9 +73,7 @@ extension Reactor {
         guard connections[index].stage == .open else { return }
         switch -result {
         case ..<0:
-            let direct = min(Int(result), connections[index].direct)
-            connections[index].got += direct
-            connections[index].end += Int(result) - direct
+            connections[index].received(Int(result))
             completions.append(.received(connection: index))
         case EINTR, EAGAIN:
             receive(index)

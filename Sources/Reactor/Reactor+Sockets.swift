@@ -11,12 +11,10 @@ package struct Listener: BitwiseCopyable {
     var leaving = false
 }
 
-/// A connection being made. What the kernel reads of it stays where it is: it is a table's element.
+/// A connection being made.
 package struct Attempt: BitwiseCopyable {
     var descriptor: Int32 = -1
     var cancelled = false
-    var remote = SocketAddress.none
-    var limit = __kernel_timespec()
 }
 
 extension Reactor {
@@ -103,20 +101,20 @@ extension Reactor {
         }
         let descriptor = try Sockets.open(from: local, to: remote, options)
         let nanoseconds = max(timeout.inNanoseconds, 0)
-        attempts[index] = Attempt(
-            descriptor: descriptor, remote: remote,
-            limit: __kernel_timespec(
-                tv_sec: nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000))
-        let attempt = unsafe attempts.address(of: index)
+        attempts[index] = Attempt(descriptor: descriptor)
+        // The kernel reads both when it gets the operation, so they lie where they stay.
+        remotes[index] = remote
+        limits[index] = __kernel_timespec(
+            tv_sec: nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000)
         reserve(2)
         let sqe = unsafe entry()
-        unsafe attempt.pointee.remote.withPointer { address, size in
-            unsafe io_uring_prep_connect(sqe, descriptor, address, size)
-        }
+        let place = unsafe UnsafeMutableRawPointer(remotes.address(of: index))
+        unsafe io_uring_prep_connect(
+            sqe, descriptor, place.assumingMemoryBound(to: sockaddr.self), remote.size)
         unsafe shim_link(sqe)
         unsafe sqe.pointee.user_data = InternalToken(.connect, index).bits
         let limit = unsafe entry()
-        unsafe io_uring_prep_link_timeout(limit, &attempt.pointee.limit, 0)
+        unsafe io_uring_prep_link_timeout(limit, limits.address(of: index), 0)
         unsafe limit.pointee.user_data = InternalToken(.ignored).bits
         return index
     }

@@ -47,8 +47,15 @@ package import Support
     var listeners = Table<Listener>(repeating: Listener(), count: listenerCount)
     var attempts = Table<Attempt>(repeating: Attempt(), count: attemptCount)
     var children = Table<Child>(repeating: Child(), count: childCount)
-    var mailboxes = Table<Counter>(repeating: Counter(), count: mailboxCount)
-    var signals = Table<SignalSource>(repeating: SignalSource(), count: 1)
+    /// The eventfd of each.
+    var mailboxes = Table<Int32>(repeating: -1, count: mailboxCount)
+    /// The signalfd.
+    var signals: Int32 = -1
+    // What the kernel reads or writes while an operation is under way.
+    var remotes = Table<SocketAddress>(repeating: .none, count: attemptCount)
+    var limits = Table<__kernel_timespec>(repeating: __kernel_timespec(), count: attemptCount)
+    var counts = Table<UInt64>(repeating: 0, count: mailboxCount)
+    var signalRecord = Table<SignalRecord>(repeating: SignalRecord(repeating: 0), count: 1)
 
     /// Connections to look at before the next wait, a bit for each: something to send, to shut or to
     /// close.
@@ -148,7 +155,9 @@ package import Support
         return completions.count
     }
 
-    package subscript(completion index: Int) -> Completion { completions[index] }
+    /// Mutating like everything else that is asked often: lent to a function that does not mutate, a
+    /// struct of this size is copied.
+    package subscript(completion index: Int) -> Completion { mutating get { completions[index] } }
 
     private mutating func submit(waitingFor timeout: Duration?) throws(SystemError) {
         var code: Int32
@@ -191,6 +200,7 @@ package import Support
         return raw
     }
 
+    @inline(__always)
     private mutating func dispatch(_ raw: Raw) {
         guard let kind = InternalToken.kind(raw.token) else {
             completions.append(.operation(Token(bits: raw.token), result: raw.result))
@@ -257,15 +267,16 @@ package import Support
         for index in 0..<children.count where children[index].descriptor >= 0 {
             _ = Glibc.close(children[index].descriptor)
         }
-        for index in 0..<mailboxes.count where mailboxes[index].descriptor >= 0 {
-            _ = Glibc.close(mailboxes[index].descriptor)
+        for index in 0..<mailboxes.count where mailboxes[index] >= 0 {
+            _ = Glibc.close(mailboxes[index])
         }
-        if signals[0].descriptor >= 0 { _ = Glibc.close(signals[0].descriptor) }
+        if signals >= 0 { _ = Glibc.close(signals) }
     }
 
     // MARK: preparing operations
 
     /// The next free entry of the submission queue; makes room if there is none.
+    @inline(__always)
     mutating func entry() -> UnsafeMutablePointer<io_uring_sqe> {
         underway += 1
         while true {
@@ -300,6 +311,7 @@ package import Support
     // MARK: buffers
 
     /// Where `offset` lies; `length` bytes from there are inside the arena.
+    @inline(__always)
     func place(_ offset: Int, _ length: Int) -> UnsafeMutableRawPointer {
         precondition(offset >= 0 && length >= 0 && offset <= arenaSize - length)
         return unsafe arena + offset

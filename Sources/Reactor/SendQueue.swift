@@ -90,6 +90,7 @@ import Support
         lastIsHeader = false
     }
 
+    @inline(__always)
     private mutating func append(vector base: UnsafeMutableRawPointer, _ length: Int) {
         if vectorCount == vectorCapacity {
             invariant(vectorCount < 4 * Self.vectorLimit, "\(vectorCount) vectors: canQueue?")

@@ -5,8 +5,9 @@ import Glibc
     /// No address.
     static let none = SocketAddress(storage: sockaddr_storage(), size: 0)
 
+    /// First, so that the kernel finds it at the address of the whole.
     private var storage: sockaddr_storage
-    private let size: socklen_t
+    let size: socklen_t
 
     private init(storage: sockaddr_storage, size: socklen_t) {
         self.storage = storage

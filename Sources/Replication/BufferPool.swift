@@ -6,18 +6,18 @@ import Support
 /// our own writes wait for could be stuck behind a packet without a buffer.
 package struct BufferPool: ~Copyable {
     package static let sizes = [4096, 65536, 262_144, 1 << 20]
-    package static let counts = [1024, 96, 96, 24]
+    package static let counts = [1024, 96, 168, 24]
     private static let reserve = 8
 
     package static let arenaSize = zip(sizes, counts).reduce(0) { $0 + $1.0 * $1.1 }
 
     private static let smallEnd = 1024
     private static let middleEnd = 1024 + 96
-    private static let largeEnd = 1024 + 96 + 96
+    private static let largeEnd = 1024 + 96 + 168
 
     private var small = FreeList(count: 1024)
     private var middle = FreeList(count: 96)
-    private var large = FreeList(count: 96)
+    private var large = FreeList(count: 168)
     private var huge = FreeList(count: 24)
 
     package init() {}
@@ -29,7 +29,7 @@ package struct BufferPool: ~Copyable {
         if index < middleEnd { return smallEnd << 12 + (index - smallEnd) << 16 }
         let base = smallEnd << 12 + 96 << 16
         if index < largeEnd { return base + (index - middleEnd) << 18 }
-        return base + 96 << 18 + (index - largeEnd) << 20
+        return base + 168 << 18 + (index - largeEnd) << 20
     }
 
     /// How many buffers are in use.
@@ -46,6 +46,14 @@ package struct BufferPool: ~Copyable {
         if rest == 0 || wholes < spare { return true }
         if rest <= 4096, small.count > Self.reserve { return true }
         return rest <= 65536 && middle.count > Self.reserve
+    }
+
+    /// Whether a packet of the peer's with this payload finds a buffer now.
+    func hasRoom(_ length: UInt32) -> Bool {
+        if length == 0 || huge.count > 0 { return true }
+        if length <= 4096, small.count > 0 { return true }
+        if length <= 65536, middle.count > 0 { return true }
+        return length <= 262_144 && large.count > 0
     }
 
     /// A larger one if those of the fitting size are all taken; `nil`: wait.

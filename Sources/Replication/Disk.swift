@@ -8,7 +8,9 @@ extension ReplicationEngine {
         // Whatever was answered before this moment must be stable here, and there if so set.
         if transfer.open.count > 0 { closeEpoch() }
         requests[Int(id)].segments = 1
-        requests[Int(id)].epoch = newestClosedEpoch
+        // Where it could not be closed, the open one is closed as soon as there is room.
+        requests[Int(id)].epoch =
+            transfer.open.count > 0 ? transfer.open.number : transfer.open.number &- 1
         requests[Int(id)].waitsForPeer =
             options.waitsForPeer && !sabotaged(.flushIgnoresPeer)
         guard diskUsable else {
@@ -19,9 +21,6 @@ extension ReplicationEngine {
         flushOperations += 1
         output.commands.append(.flush(.client, index: id))
     }
-
-    /// The number of the newest epoch whose barrier was sent, or of the newest stable one.
-    private var newestClosedEpoch: UInt32 { transfer.open.number &- 1 }
 
     mutating func flushed(_ purpose: FlushPurpose, _ index: UInt16, _ errno: UInt8) {
         flushOperations -= 1
@@ -35,6 +34,7 @@ extension ReplicationEngine {
         case .meta: metaFlushed(failed: errno != 0, errno)
         case .barrier: barrierFlushed(index, failed: errno != 0)
         case .procedure: procedureFlushed(failed: errno != 0)
+        case .zeroes: finishDisk(index, failed: errno != 0, errno)
         }
     }
 
@@ -46,7 +46,8 @@ extension ReplicationEngine {
             let stable = Int32(bitPattern: transfer.stable &- request.epoch) >= 0
             if request.error != 0 || !request.waitsForPeer || stable {
                 // What the peer lacks is bits and hot extents; the generation must tell it, too.
-                requests[Int(id)].missed = state.peerDisk != .upToDate
+                requests[Int(id)].missed =
+                    state.connection < .connected || state.peerDisk < .inconsistent
                 segmentDone(id)
             } else {
                 flushing.append(id)
@@ -78,6 +79,7 @@ extension ReplicationEngine {
         guard gated.count > 0 else { return }
         if superblock.uuids.bitmap == 0, diskInUse, !meta.dead, !sabotaged(.noNewGeneration) {
             beginGeneration("a write that the peer lacks")
+            if state.connection >= .connected { sendUUIDs() }
         }
         guard generationIsDurable else { return }
         while let id = gated.take() {
@@ -117,7 +119,8 @@ extension ReplicationEngine {
         }
     }
 
-    private mutating func failWaiting(_ id: SlotID) {
+    /// A write that was not submitted: a client's fails, a peer's is answered as refused.
+    mutating func failWaiting(_ id: SlotID) {
         if isOfPeer(id) {
             submitPeerWrite(id)
         } else {

@@ -13,6 +13,9 @@ package import Support
 package struct ReplicationEngine: ~Copyable {
     package static let clientLimit = 64
     package static let requestLimit = 512
+    /// What one client may have in flight; a single larger request goes alone.
+    static let clientRequestLimit: UInt16 = 192
+    static let clientByteLimit: UInt64 = 16 << 20
     static let clientSlots = 512
     static let peerSlots = 1024
     package static let linkLimit = 6
@@ -22,8 +25,15 @@ package struct ReplicationEngine: ~Copyable {
     static let settleLimit = 8
     static let largePayload: UInt32 = 16384
 
+    /// Always `nil`. With it the compiler lends the engine by its address; without, a call of a
+    /// function that does not mutate copies all of it (2 KiB) to the stack first.
+    private let lentByAddress: (any Sendable)? = nil
+
     // MARK: what was set and what time it is
-    package var options: Options
+    package var options: Options {
+        didSet { pace = Pace(options) }
+    }
+    private(set) var pace: Pace
     var random: RandomSource
     package var output = Output()
     var now = Instant(nanoseconds: 0)
@@ -86,6 +96,7 @@ package struct ReplicationEngine: ~Copyable {
 
     package init(options: Options, seed: UInt64) {
         self.options = options
+        pace = Pace(options)
         random = RandomSource(seed: seed)
     }
 
@@ -138,10 +149,26 @@ package struct ReplicationEngine: ~Copyable {
         ready.removeAll()
     }
 
-    /// Moves every procedure that can go on; each looks at durable versions and counts alone.
+    /// Moves every procedure that can go on; each looks at durable versions and counts alone. A step
+    /// can be what another one, or the same, waits for: so until nothing moves.
     private mutating func advance() {
+        var moved = true
+        var rounds = 0
+        while moved {
+            let before = (attachment.stage, resync.stage, resync.fullStage, order.current?.stage)
+            advanceOnce()
+            moved =
+                before.0 != attachment.stage || before.1 != resync.stage
+                || before.2 != resync.fullStage || before.3 != order.current?.stage
+            rounds += 1
+            invariant(rounds < 64, "procedures that never rest, resync \(resync.stage)")
+        }
+    }
+
+    private mutating func advanceOnce() {
         advanceAttachment()
         advanceOrders()
+        advanceLeaving()
         advanceResync()
         releaseHeld()
         releaseGated()
@@ -178,6 +205,7 @@ package struct Counters: Equatable, Sendable {
 /// A request of a client, until its reply has left.
 struct Request: BitwiseCopyable {
     var cookie: UInt64 = 0
+    var length: UInt32 = 0
     var operation = ClientRequest.Operation.flush
     var client: UInt8 = 0
     var error: UInt8 = 0
@@ -199,8 +227,9 @@ struct Client: BitwiseCopyable {
     var left: UInt32 = 0
     var request: UInt16 = none
     var slot: SlotID = none
-    /// Requests whose reply has not left.
+    /// Requests whose reply has not left, and the bytes they are about.
     var users: UInt16 = 0
+    var bytes: UInt64 = 0
     var durable = false
     var keepsAllocation = false
     var zeroing = false

@@ -14,6 +14,10 @@ extension ReplicationEngine {
     }
 
     mutating func barrierAcknowledged(_ ack: BarrierAck) {
+        guard !oldestLacksAcks else {
+            malformed(false, "P_BARRIER_ACK \(ack.number) before the acks of its writes")
+            return
+        }
         guard transfer.acknowledge(barrier: ack.number, count: ack.writeCount) else {
             malformed(
                 false,
@@ -21,6 +25,20 @@ extension ReplicationEngine {
             return
         }
         settleEpochs()
+    }
+
+    /// A write of the oldest unacknowledged epoch still waits for the ack that was asked for.
+    private var oldestLacksAcks: Bool {
+        for index in 0..<transfer.epochCount where !transfer[epoch: index].acknowledged {
+            var id = transfer[epoch: index].head
+            while id != none {
+                let entry = transfer.entries[Int(id)]
+                if entry.slot != none, slots[Int(entry.slot)].ackPending { return true }
+                id = entry.next
+            }
+            return false
+        }
+        return false
     }
 
     mutating func proveThrough(_ number: UInt32) {
@@ -34,10 +52,6 @@ extension ReplicationEngine {
             var id = epoch.head
             while id != none {
                 let entry = transfer.entries[Int(id)]
-                if entry.slot != none, slots[Int(entry.slot)].ackPending {
-                    malformed(true, "P_BARRIER_ACK before the acks of its writes")
-                    return
-                }
                 transfer.entries[Int(id)].settled = true
                 endEntryIfDone(id)
                 id = entry.next
@@ -58,8 +72,8 @@ extension ReplicationEngine {
         }
         let waits = wantsStability
         let open = transfer.open
-        let idle = now >= link.lastDataSent + PeerLink.idleTime
-        if open.count > 0, waits || idle || now >= open.opened + PeerLink.epochAge { closeEpoch() }
+        let idle = now >= link.lastDataSent + pace.idleTime
+        if open.count > 0, waits || idle || now >= open.opened + pace.epochAge { closeEpoch() }
         guard !peer.isRepd, waits || idle, transfer.epochCount > 1, link.probe == nil,
             transfer.open.count == 0
         else { return }
@@ -70,6 +84,13 @@ extension ReplicationEngine {
         let request = BlockRequest(sector: 0, blockID: probeID(newest), size: 512)
         var bytes = output.bytes.append(BlockRequest.encodedSize)
         request.encode(into: &bytes)
+    }
+
+    /// The newest epoch was sent to a peer that acknowledges before it flushes, and no proof is on
+    /// the way.
+    var needsProof: Bool {
+        !peer.isRepd && link.probe == nil
+            && Int32(bitPattern: transfer.open.number &- 1 &- transfer.proven) > 0
     }
 
     private func probeID(_ epoch: UInt32) -> UInt64 { 0x7270_6400_0000_0000 | UInt64(epoch) }

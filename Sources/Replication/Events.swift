@@ -42,6 +42,8 @@ package enum FlushPurpose: UInt8, BitwiseCopyable {
     case barrier
     /// Before a role or a resync end is announced.
     case procedure
+    /// Behind the zeroes of the slot that comes along, which are to be durable.
+    case zeroes
 }
 
 /// What happened. Trivial and small: it is passed in registers and copied with moves.

@@ -176,6 +176,8 @@ extension ReplicationEngine {
     mutating func receiveSizes(_ sizes: Sizes) {
         peer.diskSize = sizes.diskSize
         peer.userSize = sizes.userSize
+        // As the kernel records it; written with the next change.
+        superblock.peerMaximumRequest = min(sizes.maximumRequest, 1 << 20)
         // A disk that is being attached is compared when it is there.
         guard attachment.stage == .none else { return }
         guard diskInUse, state.disk >= .negotiating else {

@@ -1,12 +1,72 @@
-import Support
+import DRBDWire
+import MetaDisk
+package import Support
 
-/// What the simulator and diagnostics may ask of the engine without changing it.
+/// What status and tests look at; nothing here decides anything.
 extension ReplicationEngine {
-    /// The lowest number that an accepted connection may have; `nil`: none is free, close it.
+    /// A free number for a connection that the peer has opened; `nil`: close it.
     package func freeLinkNumber() -> UInt8? {
         for index in 0..<Self.linkLimit where link.uses[index] == .free { return UInt8(index) }
         return nil
     }
+
+    /// Requests of the client that have not been answered.
+    package func requestsInFlight(client: UInt8) -> Int { Int(clients[Int(client)].users) }
+
+    /// The node may let clients use the export.
+    package var servesClients: Bool { state.role == .primary && !order.promoting }
+
+    /// The role is being given up: no new client is let in, no request of one accepted.
+    package var isDemoting: Bool { order.demoting }
+
+    /// Whether an order is being carried out.
+    package var isBusy: Bool { order.current != nil || attachment.stage != .none }
+
+    package struct Pending: Equatable, Sendable {
+        /// Requests of clients, of which `peer` wait for the peer; operations at the disk.
+        package var requests = 0
+        package var peer = 0
+        package var disk = 0
+        /// Of the peer's, unanswered.
+        package var unacknowledged = 0
+        package var epochs = 1
+    }
+
+    package var pending: Pending {
+        var pending = Pending()
+        pending.requests = Self.requestLimit - freeRequests.count
+        pending.disk = diskOperations
+        pending.unacknowledged = receiver.operations
+        pending.epochs = max(1, transfer.epochCount)
+        pending.peer = resync.outstandingCount
+        for index in 0..<Self.clientSlots
+        where slots[index].kind != .free && slots[index].ackPending { pending.peer += 1 }
+        return pending
+    }
+
+    package struct Progress: Equatable, Sendable {
+        /// Blocks of 4 KiB.
+        package var total: Int
+        package var left: Int
+        package var failed: Int
+        package var started: Instant
+    }
+
+    /// `nil` when no resync runs.
+    package var progress: Progress? {
+        guard
+            state.connection == .syncSource || state.connection == .syncTarget
+                || state.connection == .pausedSyncS || state.connection == .pausedSyncT
+        else { return nil }
+        return Progress(
+            total: resync.total, left: max(0, bitmap.setCount - resync.failedBlocks),
+            failed: resync.failedBlocks, started: resync.started)
+    }
+
+    /// Whether there is network configuration in use: StandAlone has none.
+    package var hasConnection: Bool { link.stage != .off }
+
+    package var isDiskOpen: Bool { diskInUse }
 
     /// What is still taken; empty when nothing is under way.
     package func leaks() -> [String] {

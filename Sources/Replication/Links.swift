@@ -103,6 +103,9 @@ extension ReplicationEngine {
             if id == link.meta { link.meta = PeerLink.none }
             if link.stage == .connecting {
                 retrySoon()
+            } else if link.stage == .parameters, meta, link.data != PeerLink.none {
+                // What the peer said before it left may still lie in the data connection.
+                link.handshakeDeadline = now + PeerLink.lingerTime
             } else {
                 connectionLost(
                     meta ? .networkFailure : .brokenPipe,
@@ -185,6 +188,7 @@ extension ReplicationEngine {
     /// Ends in StandAlone: the nodes do not fit together, or the operator wants it.
     mutating func standAlone(_ cause: String, weight: Transition.Weight = .error) {
         guard link.stage != .off else { return }
+        peer.discardMyData = false
         closeConnection(.disconnecting, cause, reconnect: false, weight: weight)
     }
 
@@ -193,24 +197,32 @@ extension ReplicationEngine {
         weight: Transition.Weight = .warning
     ) {
         let established = link.stage == .running || link.stage == .parameters
+        // A handshake that is refused: the peer has to read what we sent, to come to the same end.
+        let lingers = link.stage == .parameters && !reconnect
         link.reconnects = reconnect
         link.stage = .closing
         link.handshakeDeadline = .never
         link.pingSent = nil
         link.pingDeadline = .never
         link.probe = nil
-        for index in 0..<Self.linkLimit { close(UInt8(index)) }
+        for index in 0..<Self.linkLimit {
+            let id = UInt8(index)
+            if lingers, id == link.data || id == link.meta {
+                link.deadlines[index] = now + PeerLink.lingerTime
+            } else {
+                close(id)
+            }
+        }
         link.data = PeerLink.none
         link.meta = PeerLink.none
-        peer.discardMyData = false
         if established || !reconnect {
             change(cause, weight) { $0.connection = failure }
         } else {
             record(cause, weight)
         }
         link.serial &+= 1
-        dropReceived()
         abandonResync()
+        dropReceived()
         loseTransfer()
         ordersLostConnection(cause)
         if bitmap.changedPageCount > 0, diskUsable { _ = writeOutBitmap() }

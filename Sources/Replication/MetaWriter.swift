@@ -103,15 +103,14 @@ extension ReplicationEngine {
     }
 
     private mutating func beginPages(always flushFirst: Bool) {
+        // Until the last page is copied no bit may be cleared that the flush does not cover.
+        if meta.job != .freshLog { meta.freezesClears = true }
         guard flushFirst else {
             meta.step = .writing
             continueMeta()
             return
         }
-        if meta.job != .freshLog {
-            meta.freezesClears = true
-            meta.clearedSinceFlush = false
-        }
+        if meta.job != .freshLog { meta.clearedSinceFlush = false }
         meta.step = .preflush
         metaFlush()
     }

@@ -1,4 +1,5 @@
 package import DRBDWire
+import Support
 
 /// What the administrator set, as the engine needs it. Units as in reference, wire section 17.
 package struct Options: Equatable, Sendable {
@@ -37,6 +38,22 @@ package struct Options: Equatable, Sendable {
     package init() {}
 
     package var waitsForPeer: Bool { flushWaitsForPeer ?? (replicationProtocol == .c) }
+}
+
+/// What every turn adds to an `Instant`, derived from the options when they are set.
+struct Pace: BitwiseCopyable {
+    let epochAge = Interval(PeerLink.epochAge)
+    let idleTime = Interval(PeerLink.idleTime)
+    let pingInterval: Interval
+    /// How old the oldest write or barrier without its answer may be; `nil`: any age.
+    let slowPeer: Interval?
+
+    init(_ options: Options) {
+        pingInterval = Interval(options.pingInterval)
+        slowPeer =
+            options.koCount > 0
+            ? Interval(options.timeout * options.koCount + PeerLink.epochAge) : nil
+    }
 }
 
 /// What an operator orders. The answer comes as a `CommandResult` with the same id.

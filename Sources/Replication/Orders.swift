@@ -113,6 +113,9 @@ extension ReplicationEngine {
     mutating func tickOrders() {
         guard let current = order.current, now >= current.deadline else { return }
         switch current.command {
+        case .secondary where state.role == .secondary:
+            // Only the super block is missing; giving up would leave the role half changed.
+            order.current?.deadline = now + options.requestDeadline
         case .secondary:
             order.current = nil
             record("demotion gave up; the node stays Primary", .warning)
@@ -123,6 +126,7 @@ extension ReplicationEngine {
             // Only the disk is missing; giving up would leave the role half changed.
             order.current?.deadline = now + options.requestDeadline
         case .primary, .invalidate, .disconnect, .detach:
+            order.detach = nil
             endOrder(.inTransientState, "no answer in time: \(explainWait(current))")
         case .attach: order.current?.deadline = now + options.requestDeadline
         case .connect: endOrder(.inTransientState)

@@ -8,6 +8,8 @@ extension ReplicationEngine {
     /// - Returns: how many bytes were used; 0: the packet is not complete, or the link was paused.
     package mutating func receive(link id: UInt8, bytes: RawSpan, now: Instant) -> Int {
         self.now = now
+        // Refused or lost: nothing of the old connection counts any more.
+        guard link.stage != .closing, link.stage != .off else { return bytes.byteCount }
         switch link.uses[Int(id)] {
         case .closing, .free: return bytes.byteCount
         case .accepted:
@@ -204,14 +206,15 @@ extension ReplicationEngine {
     }
 
     /// No slot or buffer: nothing more is read from data until one is free.
-    mutating func pauseData() {
+    mutating func pauseData(for length: UInt32) {
         receiver.starved = true
+        receiver.starvedFor = length
         output.commands.append(.pauseLink(link: link.data))
     }
 
     mutating func resumeData() {
         guard receiver.starved, link.data != PeerLink.none else { return }
-        guard freePeerSlots.count > 16 else { return }
+        guard freePeerSlots.count > 0, pool.hasRoom(receiver.starvedFor) else { return }
         receiver.starved = false
         output.commands.append(.resumeLink(link: link.data))
     }

@@ -37,8 +37,10 @@ struct PeerLink: ~Copyable {
 
     static let none = UInt8.max
     /// Writes of one connection wait at most this long for an epoch to be closed.
-    static let epochAge: Duration = .seconds(1)
-    static let idleTime: Duration = .milliseconds(100)
+    static let epochAge = Duration.seconds(1)
+    static let idleTime = Duration.milliseconds(100)
+    /// How long the end of one socket waits for what the other may still bring.
+    static let lingerTime = Duration.milliseconds(300)
 
     var stage = Stage.off
     var uses = Table<Use>(repeating: .free, count: ReplicationEngine.linkLimit)
@@ -65,6 +67,9 @@ struct PeerLink: ~Copyable {
     /// How many P_PING were sent and answered: a round trip is over when they are equal.
     var pings: UInt32 = 0
     var pingAnswers: UInt32 = 0
+    /// The peer's disconnect is answered when this version of the super block is durable.
+    var leavingVersion: UInt32?
+    var leavingByConnection = false
     /// A P_DATA_REQUEST is under way that proves this epoch stable.
     var probe: UInt32?
     var filter = BlockFilter()
@@ -84,6 +89,7 @@ struct PeerLink: ~Copyable {
         pingDeadline = .never
         (pings, pingAnswers) = (0, 0)
         probe = nil
+        leavingVersion = nil
         filter.clear()
     }
 }

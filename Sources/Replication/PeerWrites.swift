@@ -18,6 +18,8 @@ struct EpochReceiver: BitwiseCopyable {
     var arrivingLink = PeerLink.none
     /// The data link is paused for lack of a slot or buffer.
     var starved = false
+    /// How large a buffer it waits for.
+    var starvedFor: UInt32 = 0
 }
 
 extension ReplicationEngine {
@@ -41,7 +43,7 @@ extension ReplicationEngine {
         guard freePeerSlots.count > 0, let buffer = pool.take(length, client: false),
             let slot = takePeerSlot()
         else {
-            pauseData()
+            pauseData(for: length)
             return false
         }
         slots[Int(slot)] = Slot(
@@ -86,12 +88,13 @@ extension ReplicationEngine {
             return true
         }
         guard let slot = takePeerSlot() else {
-            pauseData()
+            pauseData(for: 0)
             return false
         }
         slots[Int(slot)] = Slot(
             kind: .peerZero, offset: packet.sector << 9, length: packet.size,
             blockID: packet.blockID, connection: link.serial, flags: packet.flags,
+            durable: packet.flags.contains(.fua),
             keepsAllocation: !trim && !packet.flags.contains(.discard))
         receiver.count += 1
         receiver.inFlight += 1
@@ -268,7 +271,7 @@ extension ReplicationEngine {
         guard freePeerSlots.count > 0, let buffer = pool.take(request.size, client: false),
             let slot = takePeerSlot()
         else {
-            pauseData()
+            pauseData(for: request.size)
             return false
         }
         slots[Int(slot)] = Slot(

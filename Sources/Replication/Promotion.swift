@@ -95,16 +95,18 @@ extension ReplicationEngine {
 
     private mutating func becomePrimary() {
         let forced = order.current?.forced ?? false
+        // Whoever promotes it wants its data.
+        peer.discardMyData = false
         change(forced ? "forced to Primary: local data counts as UpToDate" : "promoted") {
             $0.role = .primary
             if forced { $0.disk = .upToDate }
         }
-        superblock.uuids.current |= 1
         if forced {
             beginGeneration("forced promotion")
         } else if state.connection < .connected || state.peerDisk <= .failed {
             beginGenerationIfNeeded("promotion without the peer")
         }
+        superblock.uuids.current |= 1
         let version = touchSuperblock()
         order.current?.stage = .storing(version)
     }

@@ -13,7 +13,7 @@ extension ReplicationEngine {
         guard freePeerSlots.count > 0, let buffer = pool.take(request.size, client: false),
             let slot = takePeerSlot()
         else {
-            pauseData()
+            pauseData(for: request.size)
             return false
         }
         slots[Int(slot)] = Slot(

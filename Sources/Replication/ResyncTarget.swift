@@ -121,7 +121,7 @@ extension ReplicationEngine {
             return true
         }
         guard let buffer = pool.take(length, client: false) else {
-            pauseData()
+            pauseData(for: length)
             return false
         }
         let id = resync.outstanding[index]
@@ -296,6 +296,7 @@ extension ReplicationEngine {
                     current: peer.uuids.current, bitmap: peer.uuids.bitmap,
                     history0: peer.uuids.history0, history1: peer.uuids.history1),
                 primary: state.role == .primary)
+            adoptPeerGenerations()
             changeKeepingStage("resync done") {
                 $0.connection = .connected
                 $0.disk = .upToDate
@@ -316,6 +317,7 @@ extension ReplicationEngine {
     }
 
     mutating func sendPing() {
+        guard link.meta != PeerLink.none else { return }
         link.pings &+= 1
         output.packet(.ping, link: link.meta)
         if link.pingSent == nil {

@@ -46,6 +46,14 @@ extension ReplicationEngine {
                 new.peerDisk = .upToDate
             }
         }
+        let paused = new.pausedByPeer || new.pausedByUser || new.pausedByDependency
+        switch new.connection {
+        case .syncSource where paused: new.connection = .pausedSyncS
+        case .syncTarget where paused: new.connection = .pausedSyncT
+        case .pausedSyncS where !paused: new.connection = .syncSource
+        case .pausedSyncT where !paused: new.connection = .syncTarget
+        default: break
+        }
         clamp(&new)
     }
 

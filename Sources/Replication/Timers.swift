@@ -10,20 +10,23 @@ extension ReplicationEngine {
         if link.stage == .connecting { deadline = min(deadline, link.retryAt) }
         if link.stage == .parameters || link.stage == .running {
             if link.pingSent == nil {
-                deadline = min(deadline, max(link.lastMeta, link.lastData) + options.pingInterval)
+                deadline = min(deadline, max(link.lastMeta, link.lastData) + pace.pingInterval)
             }
             deadline = min(deadline, slowPeerDeadline)
             if transfer.open.count > 0 {
-                deadline = min(deadline, transfer.open.opened + PeerLink.epochAge)
-                deadline = min(deadline, link.lastDataSent + PeerLink.idleTime)
-            } else if transfer.epochCount > 1, !peer.isRepd, link.probe == nil {
-                deadline = min(deadline, link.lastDataSent + PeerLink.idleTime)
+                deadline = min(deadline, transfer.open.opened + pace.epochAge)
+                deadline = min(deadline, link.lastDataSent + pace.idleTime)
+            } else if transfer.epochCount > 1, needsProof {
+                deadline = min(deadline, link.lastDataSent + pace.idleTime)
             }
         }
         deadline = min(deadline, order.deadline)
+        deadline = min(deadline, resync.finishBefore)
         if resync.stage == .targetRunning || resync.stage == .sourceRunning {
-            deadline = min(deadline, resync.nextWriteOut)
-            if options.resyncRateLimit != nil {
+            if meta.bitmapWanted == meta.bitmapDurable {
+                deadline = min(deadline, resync.nextWriteOut)
+            }
+            if options.resyncRateLimit != nil, resync.allowance <= 0 {
                 deadline = min(deadline, resync.allowanceAt + .milliseconds(100))
             }
         }
@@ -32,22 +35,26 @@ extension ReplicationEngine {
 
     /// The oldest write or barrier without its answer is this old: the peer is given up.
     private var slowPeerDeadline: Instant {
-        guard options.koCount > 0 else { return .never }
+        guard let limit = pace.slowPeer else { return .never }
         for index in 0..<transfer.epochCount {
             let epoch = transfer[epoch: index]
             if epoch.acknowledged || epoch.count == 0 { continue }
-            return epoch.opened + options.timeout * options.koCount + PeerLink.epochAge
+            return epoch.opened + limit
         }
         return .never
     }
 
     package mutating func tick(now: Instant) {
         self.now = now
-        if now >= link.handshakeDeadline, link.stage == .features {
-            connectionLost(.networkFailure, "the peer did not answer the handshake in time")
+        if now >= link.handshakeDeadline {
+            if link.stage == .features {
+                connectionLost(.networkFailure, "the peer did not answer the handshake in time")
+            } else if link.stage == .parameters {
+                connectionLost(.networkFailure, "the peer closed the meta connection")
+            }
         }
         for index in 0..<Self.linkLimit where now >= link.deadlines[index] {
-            record("a connection that said nothing was closed")
+            if link.uses[index] == .accepted { record("a connection that said nothing was closed") }
             close(UInt8(index))
         }
         tryConnecting()

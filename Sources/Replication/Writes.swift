@@ -87,11 +87,7 @@ extension ReplicationEngine {
     }
 
     private mutating func failUnlogged(_ id: SlotID) {
-        if slots[Int(id)].kind == .write || slots[Int(id)].kind == .zero {
-            fail(id)
-        } else {
-            submitPeerWrite(id)
-        }
+        failWaiting(id)
     }
 
     /// The write can never be done here: the disk is gone.
@@ -200,7 +196,8 @@ extension ReplicationEngine {
         } else {
             mirrorZero(slot, entry, flags)
         }
-        counters.sent += UInt64(slot.length >> 9)
+        // As the kernel counts: what a discard covers does not travel.
+        if slot.kind == .write { counters.sent += UInt64(slot.length >> 9) }
         link.dataSent(now)
         if transfer.open.count >= UInt32(options.maximumEpochSize) { closeEpoch() }
     }
@@ -265,9 +262,18 @@ extension ReplicationEngine {
     mutating func diskDone(_ id: SlotID, _ errno: UInt8) {
         let slot = slots[Int(id)]
         invariant(slot.diskPending, "slot \(id) was not at the disk")
+        if errno == 0, slot.durable, slot.kind == .zero || slot.kind == .peerZero, diskUsable {
+            flushOperations += 1
+            output.commands.append(.flush(.zeroes, index: id))
+            return
+        }
+        finishDisk(id, failed: errno != 0 && !sabotaged(.hidesWriteErrors), errno)
+    }
+
+    mutating func finishDisk(_ id: SlotID, failed: Bool, _ errno: UInt8) {
+        let slot = slots[Int(id)]
         slots[Int(id)].diskPending = false
         diskOperations -= 1
-        let failed = errno != 0 && !sabotaged(.hidesWriteErrors)
         switch slot.kind {
         case .write, .zero:
             writesAtDisk -= 1

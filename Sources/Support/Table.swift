@@ -87,6 +87,13 @@
     }
 
     @inlinable package mutating func removeAll() { count = 0 }
+
+    /// Drops the oldest `number` elements; those behind them move up.
+    @inlinable package mutating func removeFirst(_ number: Int) {
+        precondition(number <= count)
+        unsafe base.update(from: base + number, count: count - number)
+        count -= number
+    }
 }
 
 /// Bytes appended one message after the other and emptied as a whole; never reallocated.

@@ -1,5 +1,69 @@
-@main struct Main {
-    static func main() {
-        print("repd: not built yet")
+import ArgumentParser
+import Control
+import Glibc
+import Logging
+import Node
+
+/// The daemon of one resource.
+@main struct Main: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "repd",
+        abstract: "Serve one replicated volume: NBD in front, DRBD's protocol to the peer.",
+        discussion: """
+            'repctl up RESOURCE' starts it; it reads no configuration file and starts Secondary. It \
+            stays in the foreground, logs to standard error and ends with 'repctl down RESOURCE' or \
+            SIGTERM, which demote, disconnect and detach first.
+            """,
+        version: "0.1.0")
+
+    @Argument(help: "Name of the resource, as in the configuration.")
+    var resource: String
+
+    @Option(
+        help: ArgumentHelp(
+            "Directory for the sockets of all resources.",
+            discussion:
+                "Default: REPD_RUN_DIR, else /run/repd, for an ordinary user $XDG_RUNTIME_DIR/repd.",
+            valueName: "dir"))
+    var runDir: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Name of this node. Default: REPD_NODE_NAME, else uname -n.", valueName: "name"))
+    var nodeName: String?
+
+    @Flag(help: "Log decisions as well as changes.")
+    var debug = false
+
+    func run() throws {
+        let directory: ResourceDirectory
+        do {
+            let run = try runDir.map { RunDirectory(path: $0) } ?? RunDirectory()
+            directory = try run.resource(resource)
+            try DaemonStart.prepare(directory, run: run)
+        } catch {
+            throw Refusal(text: "repd: \(error)")
+        }
+        let name = nodeName ?? RunDirectory.environment("REPD_NODE_NAME") ?? DaemonStart.hostName()
+        LoggingSystem.bootstrap { _ in StreamLogHandler.standardError(label: "repd") }
+        var log = Logger(label: "repd")
+        log[metadataKey: "resource"] = "\(resource)"
+        log.logLevel = debug ? .debug : .info
+        do {
+            let lock = try DaemonLock(directory)
+            var daemon = try Daemon(resource: directory, nodeName: name, log: log)
+            log.notice("serving on \(name), control socket \(directory.controlSocket)")
+            try daemon.run()
+            lock.release(directory)
+            log.notice("ended")
+        } catch {
+            throw Refusal(text: "repd: \(resource): \(error)")
+        }
     }
+}
+
+/// Printed to standard error as it is; exit status 20, as of a usage error of drbdsetup.
+struct Refusal: Error, CustomStringConvertible {
+    var text: String
+    var description: String { text }
 }

@@ -85,10 +85,10 @@ kernel_status() {
 
 # kernel_value MINOR NAME: of /proc/drbd, states (cs ro ds) and counters (ns nr dw oos ...).
 kernel_value() {
-    kernel_status "$1" | tr ' ' '\n' | sed -n "s/^$2://p"
+    [[ ! " $(kernel_status "$1") " =~ [[:space:]]$2:([^[:space:]]*) ]] || echo "${BASH_REMATCH[1]}"
 }
 
-kernel_has_state() { [[ $(kernel_status "$1" | head -n 1) =~ $2 ]]; }
+kernel_has_state() { [[ $(kernel_status "$1") =~ $2 ]]; }
 
 # kernel_wait_state MINOR REGULAR_EXPRESSION [SECONDS]: of the state line of /proc/drbd.
 kernel_wait_state() {

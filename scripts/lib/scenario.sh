@@ -60,13 +60,6 @@ scenario_clean_up() {
     rm -rf "$scratch"
 }
 
-process_is_gone() {
-    local state
-    # A process that has ended but was not waited for is a zombie.
-    state=$(awk '$1 == "State:" { print $2 }' "/proc/$1/status" 2>/dev/null) || return 0
-    [[ $state == Z || -z $state ]]
-}
-
 trap scenario_clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP

@@ -15,3 +15,10 @@ wait_until() {
         sleep 0.05
     done
 }
+
+process_is_gone() {
+    local state
+    # A process that has ended but was not waited for is a zombie.
+    state=$(awk '$1 == "State:" { print $2 }' "/proc/$1/status" 2>/dev/null) || return 0
+    [[ $state == Z || -z $state ]]
+}

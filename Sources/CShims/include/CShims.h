@@ -62,7 +62,6 @@ int shim_logical_block_size(int descriptor);
 int shim_direct_alignment(int descriptor, int *memory, int *offset);
 
 int shim_pidfd_open(int process);
-int shim_pidfd_signal(int descriptor, int signal);
 
 /// Waits for nothing: the exit status of a child that has ended, its signal number negated, or
 /// INT_MIN if it has not ended.

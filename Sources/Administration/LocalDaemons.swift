@@ -1,0 +1,183 @@
+package import Control
+import Glibc
+import Support
+
+/// The daemons below one run directory.
+package struct LocalDaemons: Daemons {
+    private let run: RunDirectory
+    private let nodeName: String
+    /// `nil` looks for it.
+    private let program: String?
+
+    /// - Parameter program: the daemon's executable.
+    package init(run: RunDirectory, nodeName: String, program: String? = nil) {
+        self.run = run
+        self.nodeName = nodeName
+        self.program = program
+    }
+
+    package func names() -> [String] { run.resourceNames() }
+
+    package func hasSocket(_ resource: String) -> Bool {
+        // A name that can have no directory has no socket either.
+        guard let directory = try? run.resource(resource) else { return false }
+        return Self.exists(directory.controlSocket)
+    }
+
+    package func perform(
+        _ command: ControlCommand, on resource: String, deadline: Duration?,
+        each: (ControlReply) -> Void
+    ) throws(ControlError) -> ControlReply {
+        var client = try ControlClient(to: run.resource(resource))
+        return try client.perform(command, deadline: deadline, each: each)
+    }
+
+    private func directory(of resource: String) throws(AdministrationError) -> ResourceDirectory {
+        do { return try run.resource(resource) } catch { throw AdministrationError(error) }
+    }
+
+    private static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
+}
+
+// MARK: Start
+
+extension LocalDaemons {
+    private static let pause = Duration.milliseconds(20)
+
+    package func start(_ resource: String) throws(AdministrationError) {
+        let directory = try directory(of: resource)
+        let log = try wrap(resource) { () throws(SystemError) -> DaemonLog in
+            for path in [run.path, directory.path] { try Self.makeDirectory(path) }
+            return try DaemonLog(path: directory.log)
+        }
+        let process = try wrap(resource) { () throws(SystemError) -> pid_t in
+            let path = if let program { program } else { try DaemonProgram.find() }
+            return try DaemonProgram.spawn(
+                path, [path, resource, "--run-dir", run.path, "--node-name", nodeName],
+                output: log.descriptor)
+        }
+        try waitForAnswer(directory, process, log)
+    }
+
+    private func wrap<Result: ~Copyable>(
+        _ resource: String, _ body: () throws(SystemError) -> Result
+    ) throws(AdministrationError) -> Result {
+        do throws(SystemError) { return try body() } catch {
+            throw AdministrationError(
+                "\(resource): cannot start repd: \(error.object): \(error.call): "
+                    + systemMessage(error.errno), exitCode: Exit.refused)
+        }
+    }
+
+    private static func makeDirectory(_ path: String) throws(SystemError) {
+        guard unsafe mkdir(path, 0o755) == 0 || errno == EEXIST else {
+            throw SystemError("mkdir", path, errno: errno)
+        }
+    }
+
+    private func waitForAnswer(
+        _ directory: ResourceDirectory, _ process: pid_t, _ log: borrowing DaemonLog
+    ) throws(AdministrationError) {
+        let end = ContinuousClock.now + Deadline.start
+        while true {
+            // Asked first: a daemon that ended just now may have been one too many.
+            let ended = DaemonProgram.hasEnded(process)
+            if try answers(directory) { return }
+            if let ended {
+                throw AdministrationError(
+                    "\(directory.name): repd \(ended); the end of \(directory.log):\n"
+                        + log.tail(), exitCode: Exit.refused)
+            }
+            guard ContinuousClock.now < end else {
+                throw AdministrationError(
+                    "\(directory.name): repd (pid \(process)) does not answer after "
+                        + "\(Deadline.start.components.seconds) s, see \(directory.log)",
+                    exitCode: Exit.refused)
+            }
+            Host.sleep(Self.pause)
+        }
+    }
+
+    private func answers(_ directory: ResourceDirectory) throws(AdministrationError) -> Bool {
+        do throws(ControlError) {
+            var client = try ControlClient(to: directory)
+            return try client.perform(.ping).exitCode == 0
+        } catch {
+            switch error {
+            // Not yet, or one that is just ending.
+            case .noDaemon, .closed: return false
+            case .timeout, .tooLong, .malformed, .otherVersion, .pathTooLong, .refusedName,
+                .noRunDirectory, .system:
+                throw AdministrationError(error)
+            }
+        }
+    }
+}
+
+// MARK: Stop
+
+extension LocalDaemons {
+    package func stop(
+        _ resource: String, force: Bool, deadline: Duration
+    ) throws(AdministrationError) -> ControlReply? {
+        let directory = try directory(of: resource)
+        let process = Self.process(of: directory)
+        var reply = ControlReply()
+        do throws(ControlError) {
+            reply = try perform(.down(force: force), on: resource, deadline: deadline) { _ in }
+        } catch {
+            switch error {
+            case .noDaemon:
+                Self.removeLeftovers(of: directory)
+                return nil
+            // It may end before its answer is out; what it leaves behind tells how it ended.
+            case .closed: break
+            case .timeout, .tooLong, .malformed, .otherVersion, .pathTooLong, .refusedName,
+                .noRunDirectory, .system:
+                throw AdministrationError(error)
+            }
+        }
+        guard reply.exitCode == 0 else { return reply }
+        try waitForEnd(of: directory, process)
+        return reply
+    }
+
+    /// A daemon that ends as it should removes its socket first, one that dies leaves it.
+    private func waitForEnd(
+        of directory: ResourceDirectory, _ process: pid_t?
+    ) throws(AdministrationError) {
+        let end = ContinuousClock.now + Deadline.end
+        while true {
+            let isGone = process.map(DaemonProgram.isGone) ?? true
+            let hasSocket = Self.exists(directory.controlSocket)
+            if isGone && !hasSocket { return }
+            if isGone, process != nil {
+                throw AdministrationError(
+                    "\(directory.name): repd died before it had stopped, see \(directory.log)",
+                    exitCode: Exit.refused)
+            }
+            guard ContinuousClock.now < end else {
+                let name = process.map { " (pid \($0))" } ?? ""
+                throw AdministrationError(
+                    "\(directory.name): repd\(name) has stopped, but is still there after "
+                        + "\(Deadline.end.components.seconds) s, see \(directory.log)",
+                    exitCode: Exit.refused)
+            }
+            Host.sleep(Self.pause)
+        }
+    }
+
+    /// The process that holds the lock of a resource.
+    private static func process(of directory: ResourceDirectory) -> pid_t? {
+        pid_t(Host.firstLine(of: directory.path + "/repd.pid") ?? "")
+    }
+
+    /// Sockets of a daemon that was killed. While the lock is held here, none can start.
+    private static func removeLeftovers(of directory: ResourceDirectory) {
+        let descriptor = unsafe open(directory.path + "/repd.pid", O_RDWR | O_CLOEXEC)
+        guard descriptor >= 0 else { return }
+        defer { _ = close(descriptor) }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { return }
+        for path in [directory.controlSocket, directory.nbdSocket] { _ = unsafe unlink(path) }
+    }
+}

@@ -1,0 +1,264 @@
+package import Control
+import DRBDWire
+import Glibc
+package import Logging
+import MetaDisk
+import NBD
+import Reactor
+import Replication
+import Status
+import Support
+
+/// One resource: its engine, the loop that feeds it, its disk, peer, clients and control socket.
+///
+/// Completions become events for the engine or bytes for a decoder; the engine's commands are
+/// performed at once. Nothing about replication is decided here.
+package struct Daemon: ~Copyable {
+    static let clientLimit = ReplicationEngine.clientLimit
+
+    var reactor: Reactor
+    var engine: ReplicationEngine
+    var now: Instant
+    var log: Logger
+    let directory: ResourceDirectory
+    let nodeName: String
+
+    var uses = Table<Use>(repeating: Use(), count: Reactor.connectionCount)
+    /// Events that performing a command leads to; fed when no command is being performed.
+    var late = Queue<Event>(capacity: 8192)
+    var anyResumed = false
+
+    // NBD.
+    var handshakes: [Int: NBDSession] = [:]
+    var clientConnections = Table<UInt8>(repeating: Use.none, count: clientLimit)
+    var clientNames = [String](repeating: "", count: clientLimit)
+    var clientsSince = Table<Instant>(repeating: .never, count: clientLimit)
+    var limits = NBDLimits(size: 0)
+    var nbdListeners: [Int] = []
+    var unixListener = -1
+    var drainsClients = false
+
+    // The peer.
+    var linkConnections = Table<UInt8>(
+        repeating: Use.none, count: ReplicationEngine.linkLimit)
+    var linkAttempts = Table<Int16>(repeating: -1, count: ReplicationEngine.linkLimit)
+    var peerListener = -1
+
+    // The disk.
+    var disk = DiskBuffers()
+    var backing: BackingFile?
+    /// Bytes of the backing disk when it was opened.
+    var diskSize: UInt64 = 0
+
+    // Control.
+    var settings: ResourceSettings?
+    var controls: [ControlSession?] = []
+    var controlListener = -1
+    var jobs: [Job] = []
+    var nextOrder: UInt32 = 1
+    var waiters: [Waiter] = []
+    var marks: [ProgressMark] = []
+    var messages: [String] = []
+    /// Something was begun after the engine was last settled: the next turn does not wait.
+    var urgent = false
+    var exits = false
+    /// The last answer is being sent; then it ends.
+    var exitAt = Instant.never
+    var stopping = false
+
+    /// - Throws: `DaemonError` with what an operator can do.
+    package init(resource: ResourceDirectory, nodeName: String, log: Logger) throws(DaemonError) {
+        do throws(ReactorError) {
+            reactor = try Reactor(
+                configuration: Reactor.Configuration(arenaSize: DiskBuffers.arenaSize))
+        } catch {
+            throw .cannotStart("\(error)")
+        }
+        now = reactor.now()
+        var system = SystemRandomNumberGenerator()
+        engine = ReplicationEngine(options: Options(), seed: system.next())
+        directory = resource
+        self.nodeName = nodeName
+        self.log = log
+    }
+
+    /// Serves until told to stop.
+    package mutating func run() throws(DaemonError) {
+        do throws(SystemError) {
+            try listen()
+            log.info("\(reactor.report)")
+            while !exits {
+                let count = try reactor.turn(timeout: timeUntilDeadline())
+                now = reactor.now()
+                collect(count)
+                settle()
+            }
+        } catch {
+            throw .cannotStart("\(error)")
+        }
+    }
+
+    private mutating func listen() throws(SystemError) {
+        try reactor.watchSignals([SIGTERM, SIGINT])
+        controlListener = try reactor.addListener(Sockets.listenUnix(directory.controlSocket))
+        unixListener = try reactor.addListener(Sockets.listenUnix(directory.nbdSocket))
+    }
+
+    private mutating func timeUntilDeadline() -> Duration? {
+        if urgent {
+            urgent = false
+            return .zero
+        }
+        var deadline = engine.nextDeadline
+        deadline = min(deadline, housekeepingDeadline)
+        if deadline == .never { return nil }
+        return deadline - now
+    }
+
+    private mutating func collect(_ count: Int) {
+        // Whoever is gone must not be queued for any more, whatever else this batch leads to.
+        for index in 0..<count {
+            if case .closed(let connection) = reactor[completion: index] {
+                uses[connection].gone = true
+            }
+        }
+        for index in 0..<count { complete(reactor[completion: index]) }
+    }
+
+    private mutating func settle() {
+        if now >= engine.nextDeadline {
+            engine.tick(now: now)
+            perform()
+        }
+        engine.settle(now: now)
+        perform()
+        while anyResumed {
+            pumpResumed()
+            engine.settle(now: now)
+            perform()
+        }
+        housekeep()
+    }
+
+    // MARK: completions
+
+    private mutating func complete(_ completion: Completion) {
+        switch completion {
+        case .operation(let token, let result): operationDone(token, result)
+        case .received(let index): pump(index)
+        case .sent(_, let owner, _): sent(owner)
+        case .ended(let index, _), .sendFailed(let index, _): ended(index)
+        case .hangup(let index):
+            // What a client left behind undecoded when it went is not executed later (S3).
+            if uses[index].kind == .client, uses[index].paused { drop(index) }
+        case .closed(let index): closed(index)
+        case .accepted(let listener, let descriptor): accepted(listener, descriptor)
+        case .acceptFailed(let listener, let errno):
+            log.warning("accept failed: \(SystemError("accept", errno: errno))")
+            reactor.resumeAccepting(listener)
+        case .connected(let attempt, let descriptor): linkConnected(attempt, descriptor)
+        case .connectFailed(let attempt, let errno): linkFailed(attempt, errno)
+        case .signal(let number):
+            log.notice("signal \(number): stopping")
+            stop()
+        case .exited, .posted: break
+        }
+    }
+
+    /// Feeds one event and performs what it leads to.
+    mutating func tell(_ event: Event) {
+        engine.handle(event, now: now)
+        perform()
+    }
+
+    private mutating func sent(_ owner: UInt64) {
+        let id = UInt16(truncatingIfNeeded: owner)
+        switch owner >> 16 {
+        case 1: tell(.sent(slot: id))
+        case 2: tell(.replied(request: id))
+        case 3: tell(.linkDrained(link: UInt8(truncatingIfNeeded: id)))
+        default: break
+        }
+    }
+
+    /// Cuts what has come in into packets or requests until more is needed.
+    mutating func pump(_ index: Int) {
+        guard !uses[index].closing else { return }
+        switch uses[index].kind {
+        case .handshake: pumpHandshake(index)
+        case .client: pumpClient(index)
+        case .link: pumpLink(index)
+        case .control: pumpControl(index)
+        case .none: break
+        }
+    }
+
+    private mutating func pumpResumed() {
+        anyResumed = false
+        for index in 0..<Reactor.connectionCount where uses[index].resumed {
+            uses[index].resumed = false
+            pump(index)
+        }
+    }
+
+    /// Closes a connection at once; `closed` follows.
+    mutating func drop(_ index: Int) {
+        guard uses[index].kind != .none, !uses[index].gone else { return }
+        uses[index].closing = true
+        reactor.close(index)
+    }
+
+    /// Closes behind what is queued, but not later than a second from now.
+    mutating func dropWhenSent(_ index: Int) {
+        guard uses[index].kind != .none, !uses[index].closing else { return }
+        uses[index].closing = true
+        uses[index].closeAt = now + .seconds(1)
+        reactor.closeWhenSent(index)
+    }
+
+    private mutating func ended(_ index: Int) { drop(index) }
+
+    private mutating func closed(_ index: Int) {
+        let use = uses[index]
+        uses[index] = Use()
+        switch use.kind {
+        case .none: break
+        case .handshake: handshakes[index] = nil
+        case .client:
+            clientConnections[Int(use.id)] = Use.none
+            tell(.clientClosed(client: use.id))
+            grantWaiting()
+        case .link:
+            linkConnections[Int(use.id)] = Use.none
+            tell(.linkClosed(link: use.id))
+        case .control: controlClosed(Int(use.id))
+        }
+    }
+
+    private mutating func accepted(_ listener: Int, _ descriptor: Int32) {
+        guard let index = reactor.add(descriptor) else {
+            log.warning("no place for one more connection: refused")
+            close(descriptor)
+            return
+        }
+        uses[index] = Use()
+        if listener == controlListener {
+            controlAccepted(index)
+        } else if listener == peerListener {
+            peerAccepted(index)
+        } else {
+            clientAccepted(index, unix: listener == unixListener)
+        }
+    }
+}
+
+/// What keeps a daemon from starting or going on.
+package enum DaemonError: Error, CustomStringConvertible {
+    case cannotStart(String)
+
+    package var description: String {
+        switch self {
+        case .cannotStart(let text): text
+        }
+    }
+}

@@ -1,0 +1,264 @@
+import Control
+import DRBDWire
+import Glibc
+import Logging
+import MetaDisk
+import NBD
+import Reactor
+import Replication
+import Status
+import Support
+
+/// The backing disk, and the buffers that meta data goes through.
+struct DiskBuffers {
+    static let writeSize = 64 << 10
+    static let writeCount = 16
+    static let readSize = 256 << 10
+    static let readCount = 4
+    /// Behind the pool: buffers for meta data, and one of zeros.
+    static let metaStart = BufferPool.arenaSize
+    static let readStart = metaStart + writeCount * writeSize
+    static let zeroStart = readStart + readCount * readSize
+    static let zeroSize = 256 << 10
+    static let arenaSize = zeroStart + zeroSize
+
+    var file: FileID?
+    var freeWrites = Array(0..<writeCount)
+    var freeReads = Array(0..<readCount)
+    /// What the disk can do for zeroes: modes that it refused are not tried again (S15).
+    var punches = true
+    var zeroRanges = true
+    /// Ranges that are being zeroed step by step.
+    var zeroing: [SlotID: Zeroing] = [:]
+
+    struct Zeroing {
+        var offset: UInt64
+        var left: UInt64
+        var keep: Bool
+    }
+}
+
+extension Daemon {
+    // MARK: operations
+
+    mutating func write(
+        _ slot: SlotID, _ buffer: BufferID, _ length: UInt32, _ offset: UInt64, _ durable: Bool
+    ) {
+        guard let file = disk.file else {
+            late.append(.disk(slot: slot, errno: UInt8(EIO)))
+            return
+        }
+        reactor.write(
+            file, bufferOffset: BufferPool.offset(of: buffer), length: length, at: offset,
+            durable: durable, token: token(.slot, UInt64(length) << 16 | UInt64(slot)))
+    }
+
+    mutating func read(_ slot: SlotID, _ buffer: BufferID, _ length: UInt32, _ offset: UInt64) {
+        guard let file = disk.file else {
+            late.append(.disk(slot: slot, errno: UInt8(EIO)))
+            return
+        }
+        reactor.read(
+            file, bufferOffset: BufferPool.offset(of: buffer), length: length, at: offset,
+            token: token(.slot, UInt64(length) << 16 | UInt64(slot)))
+    }
+
+    mutating func flush(_ purpose: FlushPurpose, _ index: UInt16) {
+        guard let file = disk.file else {
+            late.append(.flushed(purpose, index: index, errno: UInt8(EIO)))
+            return
+        }
+        reactor.flush(
+            file, token: token(.flush, UInt64(index) << 8 | UInt64(purpose.rawValue)))
+    }
+
+    mutating func metaWrite(
+        _ id: UInt16, _ at: Int, _ length: UInt32, _ offset: UInt64, _ durable: Bool
+    ) {
+        guard let file = disk.file, let buffer = disk.freeWrites.popLast() else {
+            invariant(disk.file == nil, "more meta data writes than buffers")
+            late.append(.metaWritten(id: id, errno: UInt8(EIO)))
+            return
+        }
+        let start = DiskBuffers.metaStart + buffer * DiskBuffers.writeSize
+        Self.copy(engine.output, at, Int(length), to: start, &reactor)
+        reactor.write(
+            file, bufferOffset: start, length: length, at: offset, durable: durable,
+            token: token(
+                .metaWrite, UInt64(length) << 24 | UInt64(buffer) << 16 | UInt64(id)))
+    }
+
+    private static func copy(
+        _ output: borrowing Output, _ at: Int, _ length: Int, to start: Int,
+        _ reactor: inout Reactor
+    ) {
+        let source = output.bytes.bytes(at: at, count: length)
+        var target = reactor.mutableBuffer(start, length: length)
+        unsafe source.withUnsafeBytes { bytes in
+            // Both are bounds-checked and as long as each other.
+            unsafe target.withUnsafeMutableBytes { unsafe $0.copyMemory(from: bytes) }
+        }
+    }
+
+    mutating func metaRead(_ id: UInt16, _ length: UInt32, _ offset: UInt64) {
+        guard let file = disk.file, let buffer = disk.freeReads.popLast() else {
+            late.append(.metaReadFailed(id: id, errno: UInt8(EIO)))
+            return
+        }
+        reactor.read(
+            file, bufferOffset: DiskBuffers.readStart + buffer * DiskBuffers.readSize,
+            length: length,
+            at: offset,
+            token: token(.metaRead, UInt64(length) << 24 | UInt64(buffer) << 16 | UInt64(id)))
+    }
+
+    private func token(_ kind: DiskToken, _ payload: UInt64) -> Token {
+        Token(kind: kind.rawValue, payload: payload)
+    }
+
+    // MARK: completions
+
+    /// 0 for success; a short transfer is an error (B33).
+    private func errno(_ result: Int32, expected: UInt64) -> UInt8 {
+        if result < 0 { return UInt8(clamping: -result) }
+        return UInt64(result) == expected ? 0 : UInt8(EIO)
+    }
+
+    mutating func operationDone(_ token: Token, _ result: Int32) {
+        let payload = token.payload
+        let id = UInt16(truncatingIfNeeded: payload)
+        switch DiskToken(rawValue: token.kind) {
+        case .slot?:
+            tell(.disk(slot: id, errno: errno(result, expected: payload >> 16)))
+        case .flush?:
+            let purpose = FlushPurpose(rawValue: UInt8(truncatingIfNeeded: payload))
+            tell(
+                .flushed(
+                    purpose ?? .procedure, index: UInt16(truncatingIfNeeded: payload >> 8),
+                    errno: errno(result, expected: 0)))
+        case .metaWrite?:
+            disk.freeWrites.append(Int(payload >> 16 & 0xff))
+            tell(.metaWritten(id: id, errno: errno(result, expected: payload >> 24)))
+        case .metaRead?: metaReadDone(id, Int(payload >> 16 & 0xff), result, payload >> 24)
+        case .zero?: zeroDone(id, result)
+        case .zeroWrite?: zeroWritten(id, errno(result, expected: payload >> 16), payload >> 16)
+        case nil: invariantFailed("a completion of kind \(token.kind)")
+        }
+    }
+
+    private mutating func metaReadDone(
+        _ id: UInt16, _ buffer: Int, _ result: Int32, _ length: UInt64
+    ) {
+        let failure = errno(result, expected: length)
+        if failure == 0 {
+            Self.feed(
+                &engine, reactor, DiskBuffers.readStart + buffer * DiskBuffers.readSize,
+                Int(length), id, now)
+        } else {
+            engine.handle(.metaReadFailed(id: id, errno: failure), now: now)
+        }
+        disk.freeReads.append(buffer)
+        perform()
+    }
+
+    private static func feed(
+        _ engine: inout ReplicationEngine, _ reactor: borrowing Reactor, _ start: Int,
+        _ length: Int, _ id: UInt16, _ now: Instant
+    ) {
+        engine.metaRead(id: id, bytes: reactor.buffer(start, length: length), now: now)
+    }
+
+    // MARK: zeroes
+
+    mutating func zero(_ slot: SlotID, _ length: UInt32, _ offset: UInt64, _ keep: Bool) {
+        guard disk.file != nil else {
+            late.append(.disk(slot: slot, errno: UInt8(EIO)))
+            return
+        }
+        disk.zeroing[slot] = DiskBuffers.Zeroing(offset: offset, left: UInt64(length), keep: keep)
+        continueZeroing(slot)
+    }
+
+    /// Punch a hole, else zero the range, else write zeros.
+    private mutating func continueZeroing(_ slot: SlotID) {
+        guard let file = disk.file, let range = disk.zeroing[slot] else { return }
+        if disk.punches, !range.keep {
+            reactor.deallocate(
+                file, at: range.offset, length: range.left, .punchHole,
+                token: token(.zero, UInt64(slot)))
+        } else if disk.zeroRanges {
+            reactor.deallocate(
+                file, at: range.offset, length: range.left, .zeroRange,
+                token: token(.zero, UInt64(slot)))
+        } else {
+            let length = UInt32(min(range.left, UInt64(DiskBuffers.zeroSize)))
+            reactor.write(
+                file, bufferOffset: DiskBuffers.zeroStart, length: length, at: range.offset,
+                durable: false, token: token(.zeroWrite, UInt64(length) << 16 | UInt64(slot)))
+        }
+    }
+
+    private mutating func zeroDone(_ slot: SlotID, _ result: Int32) {
+        guard let range = disk.zeroing[slot] else { return }
+        if result == -EOPNOTSUPP || result == -EINVAL || result == -ENOSYS {
+            // No error of the disk: it cannot do it in this way.
+            if disk.punches, !range.keep { disk.punches = false } else { disk.zeroRanges = false }
+            continueZeroing(slot)
+            return
+        }
+        disk.zeroing[slot] = nil
+        tell(.disk(slot: slot, errno: errno(result, expected: 0)))
+    }
+
+    private mutating func zeroWritten(_ slot: SlotID, _ failure: UInt8, _ length: UInt64) {
+        guard var range = disk.zeroing[slot] else { return }
+        range.offset += length
+        range.left -= length
+        if failure != 0 || range.left == 0 {
+            disk.zeroing[slot] = nil
+            tell(.disk(slot: slot, errno: failure))
+            return
+        }
+        disk.zeroing[slot] = range
+        continueZeroing(slot)
+    }
+
+    // MARK: open and close
+
+    /// Opens and claims the disk. - Returns: nil when done, else what is in the way.
+    mutating func openDisk(_ path: String) -> (busy: Bool, text: String)? {
+        guard backing == nil else { return nil }
+        do throws(BackingFileError) {
+            let opened = try BackingFile(opening: path)
+            guard opened.blockSize == 512 else {
+                return (
+                    false,
+                    "\(path): its blocks have \(opened.blockSize) bytes; repd needs 512 so far"
+                )
+            }
+            if !opened.direct { log.notice("\(path): no O_DIRECT here; the page cache is used") }
+            do throws(SystemError) {
+                disk.file = try reactor.addFile(opened.descriptor)
+            } catch { return (false, "\(path): \(error)") }
+            disk.punches = true
+            disk.zeroRanges = true
+            diskSize = opened.size
+            backing = consume opened
+            return nil
+        } catch {
+            if case .busy = error { return (true, "\(error)") }
+            if case .busyBelow = error { return (true, "\(error)") }
+            return (false, "\(error)")
+        }
+    }
+
+    mutating func closeDisk() {
+        if let file = disk.file {
+            do throws(SystemError) { try reactor.removeFile(file) } catch {
+                log.error("closing the disk: \(error)")
+            }
+        }
+        disk.file = nil
+        backing = nil
+    }
+}

@@ -1,0 +1,204 @@
+import Control
+import DRBDWire
+import Glibc
+import Logging
+import MetaDisk
+import NBD
+import Reactor
+import Replication
+import Status
+import Support
+
+/// A control command as steps, carried out one after the other; the first failure ends it.
+struct Job {
+    enum Step: Equatable {
+        case openDisk(String)
+        case attach
+        case listen
+        case order(AdministratorCommand)
+        /// Fails while clients use the export.
+        case refuseClients(option: String)
+        /// Lets their requests end, then closes them.
+        case drainClients
+        case disconnectIfNeeded, detachIfNeeded
+        case exit
+    }
+
+    /// Who is told; `nil`: nobody is left.
+    var session: Int?
+    var steps: [Step]
+    var next = 0
+    /// The engine's order that is being carried out.
+    var order: UInt32?
+    /// When to give up waiting for the disk, and when to look again.
+    var giveUp = Instant.never
+    var retryAt = Instant.never
+}
+
+extension Daemon {
+    mutating func enqueue(_ session: Int?, _ steps: [Job.Step]) {
+        jobs.append(Job(session: session, steps: steps))
+        advanceJobs()
+    }
+
+    /// SIGTERM: what `down --force` does, and then the end in any case.
+    mutating func stop() {
+        guard !stopping else {
+            exits = true
+            return
+        }
+        stopping = true
+        enqueue(
+            nil,
+            [.drainClients, .order(.secondary), .disconnectIfNeeded, .detachIfNeeded, .exit])
+    }
+
+    mutating func advanceJobs() {
+        while !jobs.isEmpty, jobs[0].order == nil,
+            now >= jobs[0].retryAt || jobs[0].retryAt == .never
+        {
+            guard jobs[0].next < jobs[0].steps.count else {
+                endJob(ControlReply())
+                continue
+            }
+            guard run(jobs[0].steps[jobs[0].next]) else { return }
+        }
+    }
+
+    private mutating func endJob(_ reply: ControlReply) {
+        let job = jobs.removeFirst()
+        if job.steps.contains(.drainClients) { drainsClients = false }
+        send(job.session, reply)
+        if reply.exitCode != 0, let message = reply.message { log.notice("refused: \(message)") }
+        if stopping, job.session == nil, reply.exitCode != 0 {
+            log.error("could not stop cleanly: ending all the same")
+            exits = true
+        }
+    }
+
+    private mutating func failJob(_ exitCode: Int32, _ message: String) {
+        endJob(ControlReply(exitCode: exitCode, message: message))
+    }
+
+    private mutating func stepDone() {
+        jobs[0].next += 1
+        jobs[0].retryAt = .never
+        jobs[0].giveUp = .never
+    }
+
+    /// - Returns: false when the step has to wait.
+    private mutating func run(_ step: Job.Step) -> Bool {
+        switch step {
+        case .openDisk(let path): return open(path)
+        case .attach:
+            if engine.isDiskOpen {
+                failJob(
+                    10, "\(minor): Failure: (124) Device is attached to a disk (use detach first)")
+                return true
+            }
+            return start(.attach(deviceSize: diskSize))
+        case .listen:
+            do throws(SystemError) { try listenForPeer() } catch {
+                failJob(
+                    10, "\(minor): Failure: (102) Local address(port) already in use. (\(error))")
+                return true
+            }
+        case .order(let command):
+            if command == .secondary, engine.state.role != .primary { break }
+            return start(command)
+        case .refuseClients(let option):
+            let clients = clientList
+            if !clients.isEmpty {
+                failJob(
+                    11,
+                    "\(minor): State change failed: (-12) Device is held open by someone\n"
+                        + clients.map { "  \($0)" }.joined(separator: "\n")
+                        + "\n  (\(option) sends them away)")
+                return true
+            }
+        case .drainClients:
+            drainsClients = true
+            // A client that does not read its answers is not waited for without end.
+            if jobs[0].giveUp == .never { jobs[0].giveUp = now + .seconds(10) }
+            guard drainClients(force: now >= jobs[0].giveUp) else {
+                jobs[0].retryAt = now + .milliseconds(20)
+                return false
+            }
+        case .disconnectIfNeeded:
+            if engine.hasConnection { return start(.disconnect(force: stopping)) }
+        case .detachIfNeeded:
+            if engine.isDiskOpen { return start(.detach(force: stopping)) }
+        case .exit: exitAt = now + .milliseconds(500)
+        }
+        stepDone()
+        return true
+    }
+
+    private mutating func start(_ command: AdministratorCommand) -> Bool {
+        let id = nextOrder
+        nextOrder &+= 1
+        jobs[0].order = id
+        engine.perform(command, id: id, now: now)
+        perform()
+        // It may be able to go on without any completion.
+        urgent = true
+        return false
+    }
+
+    /// Waits up to 5 s for a claim that somebody holds, then says who (safety.md S16).
+    private mutating func open(_ path: String) -> Bool {
+        guard !engine.isDiskOpen else {
+            failJob(
+                10, "\(minor): Failure: (124) Device is attached to a disk (use detach first)")
+            return true
+        }
+        guard let problem = openDisk(path) else {
+            stepDone()
+            return true
+        }
+        if jobs[0].giveUp == .never { jobs[0].giveUp = now + .seconds(5) }
+        if problem.busy, now < jobs[0].giveUp {
+            jobs[0].retryAt = now + .milliseconds(100)
+            return false
+        }
+        failJob(10, "\(minor): Failure: (104) Can not open backing device. \(problem.text)")
+        return true
+    }
+
+    var minor: String { "\(settings?.minor ?? 0)" }
+
+    /// What the engine has finished.
+    mutating func collectResults() {
+        for result in engine.takeResults() {
+            guard !jobs.isEmpty, jobs[0].order == result.id else { continue }
+            jobs[0].order = nil
+            if result.code >= 1 {
+                stepDone()
+                continue
+            }
+            if jobs[0].steps[jobs[0].next] == .attach, backing != nil, !engine.isDiskOpen {
+                closeDisk()
+            }
+            failJob(Self.exitCode(result.code), text(result))
+        }
+        advanceJobs()
+    }
+
+    private func text(_ result: CommandResult) -> String {
+        if result.code <= -100 {
+            return "\(minor): Failure: (\(-result.code)) \(result.text)"
+        }
+        return "\(minor): State change failed: (\(result.code)) \(result.text)"
+    }
+
+    /// Reference, admin section 4.4.
+    private static func exitCode(_ code: Int32) -> Int32 {
+        switch code {
+        case ...(-100): 10
+        case -2: 17
+        case -4: 16
+        case -16: 5
+        default: 11
+        }
+    }
+}

@@ -1,0 +1,299 @@
+import Control
+import DRBDWire
+import Glibc
+import Logging
+import MetaDisk
+import NBD
+import Reactor
+import Replication
+import Status
+import Support
+
+/// A client that negotiates: what it asked for, and what its answer waits for.
+struct NBDSession {
+    var handshake = NBDHandshake()
+    var name: String
+    /// The export was granted, but older connections still hold requests that come first.
+    var waits: [(connection: Int, bytes: Int)]?
+}
+
+/// NBD connections: negotiation, requests, and the order between old and new connections (S3).
+extension Daemon {
+    mutating func clientAccepted(_ index: Int, unix: Bool) {
+        uses[index].kind = .handshake
+        let name = Sockets.peerName(reactor.descriptor(index))
+        if !unix {
+            var options = SocketOptions()
+            options.keepAlive = SocketOptions.KeepAlive(
+                idle: .seconds(10), interval: .seconds(5), count: 4)
+            options.userTimeout = .seconds(30)
+            do throws(SystemError) { try options.apply(to: reactor.descriptor(index)) } catch {
+                log.debug("\(name): \(error)")
+            }
+        }
+        handshakes[index] = NBDSession(name: name)
+        queue(index, NBDHandshake.greeting)
+        pump(index)
+    }
+
+    mutating func queue(_ index: Int, _ bytes: [UInt8]) {
+        guard !bytes.isEmpty else { return }
+        // The span lives as long as the array, which is copied before the call returns.
+        let span = unsafe bytes.span.bytes
+        reactor.send(index, copying: span)
+    }
+
+    // MARK: negotiation
+
+    mutating func pumpHandshake(_ index: Int) {
+        while uses[index].kind == .handshake, !uses[index].closing, !uses[index].paused {
+            _ = reactor.next(index, count: 0)
+            let available = reactor.available(index)
+            guard available > 0 else {
+                reactor.receive(index)
+                return
+            }
+            guard var session = handshakes[index] else { return }
+            let (consumed, action) = Self.offer(&session.handshake, reactor, index, available)
+            _ = reactor.take(index, count: consumed)
+            handshakes[index] = session
+            switch action {
+            case .needMore:
+                reactor.receive(index)
+                return
+            default: answer(index, action)
+            }
+        }
+    }
+
+    private static func offer(
+        _ handshake: inout NBDHandshake, _ reactor: borrowing Reactor, _ index: Int, _ count: Int
+    ) -> (Int, NBDHandshake.Action) {
+        let (consumed, action) = handshake.receive(reactor.peek(index, count: count))
+        return (consumed, action)
+    }
+
+    private mutating func answer(_ index: Int, _ action: NBDHandshake.Action) {
+        switch action {
+        case .needMore: break
+        case .reply(let bytes): queue(index, bytes)
+        case .askList:
+            let exports = [export]
+            guard let reply = handshakes[index]?.handshake.list(exports) else { return }
+            answer(index, reply)
+        case .askExport(let name, let purpose): ask(index, name, purpose)
+        case .transmit(let bytes): transmit(index, bytes)
+        case .close(let bytes, let reason):
+            log.debug("client \(handshakes[index]?.name ?? "?"): \(reason)")
+            queue(index, bytes)
+            dropWhenSent(index)
+        }
+    }
+
+    private var export: NBDExport {
+        NBDExport(
+            name: directory.name, size: engine.size << 9,
+            description: "repd resource \(directory.name) on \(nodeName)")
+    }
+
+    private mutating func ask(_ index: Int, _ name: String, _ purpose: NBDHandshake.Purpose) {
+        let resource = directory.name
+        guard name.isEmpty || name == resource || name == "\(resource)/0" else {
+            refuse(index, .unknown("no export '\(name)': this repd serves '\(resource)'"))
+            return
+        }
+        guard !stopping else {
+            refuse(index, .shuttingDown("\(resource) is being stopped"))
+            return
+        }
+        guard engine.servesClients, !engine.isDemoting, !drainsClients else {
+            let role = engine.servesClients ? "being demoted" : engine.state.role.name
+            refuse(
+                index,
+                .policy(
+                    "\(resource) is \(role) on \(nodeName): 'repctl primary \(resource)' here, "
+                        + "or use the node where it is Primary"))
+            return
+        }
+        guard engine.size > 0 else {
+            refuse(index, .policy("\(resource) has no disk on \(nodeName)"))
+            return
+        }
+        if purpose == .info {
+            grant(index)
+            return
+        }
+        // Whatever lies undecoded in older connections comes before this client's requests.
+        var waits: [(connection: Int, bytes: Int)] = []
+        for other in 0..<Reactor.connectionCount
+        where uses[other].kind == .client && !uses[other].closing {
+            let bytes = reactor.available(other) + reactor.pendingInSocket(other)
+            if bytes > 0 || uses[other].paused { waits.append((other, max(bytes, 1))) }
+        }
+        guard waits.isEmpty else {
+            handshakes[index]?.waits = waits
+            uses[index].paused = true
+            for wait in waits where !uses[wait.connection].paused { pump(wait.connection) }
+            grantWaiting()
+            return
+        }
+        grant(index)
+    }
+
+    /// Clients whose answer waited for older connections to be read.
+    mutating func grantWaiting() {
+        for index in handshakes.keys.sorted() {
+            guard let waits = handshakes[index]?.waits else { continue }
+            // A connection that is not paused has been read as far as it made whole requests.
+            let left = waits.filter {
+                uses[$0.connection].kind == .client && !uses[$0.connection].closing
+                    && (uses[$0.connection].paused || reactor.pendingInSocket($0.connection) > 0)
+            }
+            handshakes[index]?.waits = left
+            guard left.isEmpty else { continue }
+            handshakes[index]?.waits = nil
+            uses[index].paused = false
+            grant(index)
+            uses[index].resumed = true
+            anyResumed = true
+        }
+    }
+
+    private mutating func grant(_ index: Int) {
+        let granted = export
+        guard let action = handshakes[index]?.handshake.grant(granted) else { return }
+        answer(index, action)
+    }
+
+    private mutating func refuse(_ index: Int, _ refusal: NBDHandshake.Refusal) {
+        log.info("client \(handshakes[index]?.name ?? "?") refused: \(refusal)")
+        guard let action = handshakes[index]?.handshake.refuse(refusal) else { return }
+        answer(index, action)
+    }
+
+    private mutating func transmit(_ index: Int, _ bytes: [UInt8]) {
+        var id = 0
+        // An engine's client is free when its last reply is accounted for, not when it is closed.
+        while id < Self.clientLimit,
+            clientConnections[id] != Use.none || engine.requestsInFlight(client: UInt8(id)) > 0
+        {
+            id += 1
+        }
+        guard id < Self.clientLimit else {
+            log.warning("more than \(Self.clientLimit) clients: one was refused")
+            drop(index)
+            return
+        }
+        queue(index, bytes)
+        clientConnections[id] = UInt8(index)
+        clientNames[id] = handshakes[index]?.name ?? "?"
+        clientsSince[id] = now
+        handshakes[index] = nil
+        uses[index].kind = .client
+        uses[index].id = UInt8(id)
+        limits = NBDLimits(size: engine.size << 9)
+        reactor.watchHangup(index)
+        log.info("client \(clientNames[id]) uses the export")
+        pump(index)
+    }
+
+    // MARK: requests
+
+    mutating func pumpClient(_ index: Int) {
+        while !uses[index].paused, !uses[index].closing {
+            switch reactor.next(index, count: NBDRequest.encodedSize) {
+            case .payload: tell(.payload(slot: uses[index].slot))
+            case .bytes: request(index)
+            case .more:
+                reactor.receive(index)
+                return
+            }
+        }
+    }
+
+    private mutating func request(_ index: Int) {
+        let request: NBDRequest
+        do throws(NBDError) {
+            request = try NBDRequest(decoding: reactor.take(index, count: NBDRequest.encodedSize))
+        } catch {
+            log.notice("client \(clientNames[Int(uses[index].id)]): \(error); closed")
+            drop(index)
+            return
+        }
+        if let refusal = limits.verdict(request) {
+            if request.payloadLength > 0 {
+                reactor.skip(index, length: Int(request.payloadLength))
+            }
+            replyError(index, request.cookie, refusal)
+            return
+        }
+        guard let command = request.command, let operation = Self.operation(command) else {
+            // NBD_CMD_DISC: what is under way ends, nothing more is sent.
+            drop(index)
+            return
+        }
+        if drainsClients || stopping {
+            if request.payloadLength > 0 {
+                reactor.skip(index, length: Int(request.payloadLength))
+            }
+            replyError(index, request.cookie, .shuttingDown)
+            return
+        }
+        tell(
+            .request(
+                client: uses[index].id,
+                ClientRequest(
+                    operation, offset: request.offset, length: request.length,
+                    cookie: request.cookie, durable: request.flags.contains(.fua),
+                    keepsAllocation: request.flags.contains(.noHole))))
+    }
+
+    private static func operation(_ command: NBDCommand) -> ClientRequest.Operation? {
+        switch command {
+        case .read: .read
+        case .write: .write
+        case .flush: .flush
+        case .trim: .trim
+        case .writeZeroes: .writeZeroes
+        case .disconnect, .cache, .blockStatus: nil
+        }
+    }
+
+    private mutating func replyError(_ index: Int, _ cookie: UInt64, _ error: NBDErrno) {
+        guard reactor.canQueue(index, bytes: NBDReply.encodedSize) else {
+            // It sends, but does not read.
+            drop(index)
+            return
+        }
+        var bytes = reactor.header(index, size: NBDReply.encodedSize)
+        NBDReply.encode(cookie: cookie, error: error, into: &bytes)
+    }
+
+    // MARK: sending clients away
+
+    /// Clients past GO, as the refusal to demote lists them.
+    var clientList: [String] {
+        var lines: [String] = []
+        for id in 0..<Self.clientLimit where clientConnections[id] != Use.none {
+            let seconds = (now - clientsSince[id]).components.seconds
+            let inFlight = engine.requestsInFlight(client: UInt8(id))
+            lines.append("\(clientNames[id]), for \(seconds) s, \(inFlight) requests in flight")
+        }
+        return lines
+    }
+
+    /// Lets what is in flight end, then closes. - Returns: whether nobody is left.
+    mutating func drainClients(force: Bool) -> Bool {
+        var left = false
+        for id in 0..<Self.clientLimit where clientConnections[id] != Use.none {
+            left = true
+            let index = Int(clientConnections[id])
+            if force { drop(index) }
+            guard !uses[index].closing, engine.requestsInFlight(client: UInt8(id)) == 0 else {
+                continue
+            }
+            dropWhenSent(index)
+        }
+        return !left
+    }
+}
