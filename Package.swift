@@ -1,14 +1,19 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-let settings: [SwiftSetting] = [
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("InternalImportsByDefault"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-    .enableExperimentalFeature("Lifetimes"),
-    .strictMemorySafety(),
-    .treatAllWarnings(as: .error),
-]
+/// Deliberate faults in the replication, to judge the simulator by (scripts/test-faults).
+let faults: [SwiftSetting] =
+    Context.environment["REPD_FAULTS"] == nil ? [] : [.define("REPD_FAULTS")]
+
+let settings: [SwiftSetting] =
+    faults + [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableExperimentalFeature("Lifetimes"),
+        .strictMemorySafety(),
+        .treatAllWarnings(as: .error),
+    ]
 // Glibc hides O_DIRECT, accept4, fallocate flags and pipe2 without it, and liburing.h defines it.
 let linux: [CSetting] = [.define("_GNU_SOURCE")]
 
@@ -89,6 +94,6 @@ let package = Package(
                 "Administration", "Configuration", "Control", "DRBDWire", "MetaDisk", "repctl",
                 "Status", "Support", parser,
             ]),
-        tests("SimulatorTests", ["Simulator", "Replication"]),
+        tests("SimulatorTests", ["Simulator", "Replication", "Support"]),
     ]
 )

@@ -174,6 +174,10 @@ extension ReplicationEngine {
         crashedPrimary =
             superblock.flags.contains(.primaryIndicator)
             || superblock.flags.contains(.crashedPrimary)
+        if sabotaged(.forgetsCrash) {
+            crashedPrimary = false
+            superblock.flags.remove(.primaryIndicator)
+        }
     }
 
     private mutating func readMoreBitmap() {

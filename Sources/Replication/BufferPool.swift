@@ -6,18 +6,18 @@ import Support
 /// our own writes wait for could be stuck behind a packet without a buffer.
 package struct BufferPool: ~Copyable {
     package static let sizes = [4096, 65536, 262_144, 1 << 20]
-    package static let counts = [1024, 96, 96, 24]
+    package static let counts = [1024, 96, 168, 24]
     private static let reserve = 8
 
     package static let arenaSize = zip(sizes, counts).reduce(0) { $0 + $1.0 * $1.1 }
 
     private static let smallEnd = 1024
     private static let middleEnd = 1024 + 96
-    private static let largeEnd = 1024 + 96 + 96
+    private static let largeEnd = 1024 + 96 + 168
 
     private var small = FreeList(count: 1024)
     private var middle = FreeList(count: 96)
-    private var large = FreeList(count: 96)
+    private var large = FreeList(count: 168)
     private var huge = FreeList(count: 24)
 
     package init() {}
@@ -29,7 +29,7 @@ package struct BufferPool: ~Copyable {
         if index < middleEnd { return smallEnd << 12 + (index - smallEnd) << 16 }
         let base = smallEnd << 12 + 96 << 16
         if index < largeEnd { return base + (index - middleEnd) << 18 }
-        return base + 96 << 18 + (index - largeEnd) << 20
+        return base + 168 << 18 + (index - largeEnd) << 20
     }
 
     /// How many buffers are in use.

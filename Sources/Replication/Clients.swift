@@ -38,14 +38,18 @@ extension ReplicationEngine {
             request.operation != .read || error != nil
             || freeClientSlots.count > Int(count) + Self.clientSlots / 4
                 && canBuffer(request.length)
-        guard room, freeRequests.count > 0, let id = freeRequests.take() else {
+        guard room, leavesRoom(request, client), freeRequests.count > 0,
+            let id = freeRequests.take()
+        else {
             clients[Int(client)].waiting = request
             pause(client)
             return
         }
         clients[Int(client)].users += 1
         requests[Int(id)] = Request(
-            cookie: request.cookie, operation: request.operation, client: client)
+            cookie: request.cookie, length: Self.payload(of: request),
+            operation: request.operation, client: client)
+        clients[Int(client)].bytes += UInt64(Self.payload(of: request))
         if let error {
             requests[Int(id)].error = error
             if request.operation == .write {
@@ -59,6 +63,19 @@ extension ReplicationEngine {
         case .flush: startFlush(id)
         case .write, .trim, .writeZeroes: startWrite(request, id)
         }
+    }
+
+    /// The buffers that a request pins until its answer has left, in bytes.
+    private static func payload(of request: ClientRequest) -> UInt32 {
+        request.operation == .read || request.operation == .write ? request.length : 0
+    }
+
+    /// Whoever does not read its answers holds its buffers: so nobody gets most of them.
+    private func leavesRoom(_ request: ClientRequest, _ client: UInt8) -> Bool {
+        let state = clients[Int(client)]
+        guard state.users > 0 else { return true }
+        return state.users < Self.clientRequestLimit
+            && state.bytes + UInt64(Self.payload(of: request)) <= Self.clientByteLimit
     }
 
     /// Reads take the buffers of all their segments at once: never half of them.
@@ -238,6 +255,7 @@ extension ReplicationEngine {
         let client = Int(requests[Int(id)].client)
         freeRequests.give(id)
         clients[client].users -= 1
+        clients[client].bytes -= UInt64(requests[Int(id)].length)
         freeClientIfDone(client)
     }
 

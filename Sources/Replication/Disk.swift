@@ -11,7 +11,8 @@ extension ReplicationEngine {
         // Where it could not be closed, the open one is closed as soon as there is room.
         requests[Int(id)].epoch =
             transfer.open.count > 0 ? transfer.open.number : transfer.open.number &- 1
-        requests[Int(id)].waitsForPeer = options.waitsForPeer
+        requests[Int(id)].waitsForPeer =
+            options.waitsForPeer && !sabotaged(.flushIgnoresPeer)
         guard diskUsable else {
             requests[Int(id)].error = ReplyError.io
             segmentDone(id)
@@ -45,7 +46,8 @@ extension ReplicationEngine {
             let stable = Int32(bitPattern: transfer.stable &- request.epoch) >= 0
             if request.error != 0 || !request.waitsForPeer || stable {
                 // What the peer lacks is bits and hot extents; the generation must tell it, too.
-                requests[Int(id)].missed = state.peerDisk != .upToDate
+                requests[Int(id)].missed =
+                    state.connection < .connected || state.peerDisk < .inconsistent
                 segmentDone(id)
             } else {
                 flushing.append(id)
@@ -57,13 +59,13 @@ extension ReplicationEngine {
 
     /// The peer lacks something: our generation differs from its own, durably (safety.md S8).
     var generationIsDurable: Bool {
-        if !diskInUse || meta.dead { return true }
+        if !diskInUse || meta.dead || sabotaged(.noNewGeneration) { return true }
         return superblock.uuids.bitmap != 0 && meta.superblockDurable >= order.generationVersion
     }
 
     /// Starts a new generation unless one is being tracked already.
     mutating func beginGenerationIfNeeded(_ cause: String) {
-        guard superblock.uuids.bitmap == 0 else { return }
+        guard superblock.uuids.bitmap == 0, !sabotaged(.noNewGeneration) else { return }
         beginGeneration(cause)
     }
 
@@ -75,8 +77,9 @@ extension ReplicationEngine {
 
     mutating func releaseGated() {
         guard gated.count > 0 else { return }
-        if superblock.uuids.bitmap == 0, diskInUse, !meta.dead {
+        if superblock.uuids.bitmap == 0, diskInUse, !meta.dead, !sabotaged(.noNewGeneration) {
             beginGeneration("a write that the peer lacks")
+            if state.connection >= .connected { sendUUIDs() }
         }
         guard generationIsDurable else { return }
         while let id = gated.take() {

@@ -13,6 +13,9 @@ package import Support
 package struct ReplicationEngine: ~Copyable {
     package static let clientLimit = 64
     package static let requestLimit = 512
+    /// What one client may have in flight; a single larger request goes alone.
+    static let clientRequestLimit: UInt16 = 192
+    static let clientByteLimit: UInt64 = 16 << 20
     static let clientSlots = 512
     static let peerSlots = 1024
     package static let linkLimit = 6
@@ -165,8 +168,11 @@ package struct ReplicationEngine: ~Copyable {
     private mutating func advanceOnce() {
         advanceAttachment()
         advanceOrders()
+        advanceLeaving()
         advanceResync()
         releaseHeld()
+        // Extents become idle in more places than one; none of them may forget who waits.
+        if logQueue.count > 0 { retryLogQueue() }
         releaseGated()
         advanceFlushes()
         wantStability()
@@ -201,6 +207,7 @@ package struct Counters: Equatable, Sendable {
 /// A request of a client, until its reply has left.
 struct Request: BitwiseCopyable {
     var cookie: UInt64 = 0
+    var length: UInt32 = 0
     var operation = ClientRequest.Operation.flush
     var client: UInt8 = 0
     var error: UInt8 = 0
@@ -222,8 +229,9 @@ struct Client: BitwiseCopyable {
     var left: UInt32 = 0
     var request: UInt16 = none
     var slot: SlotID = none
-    /// Requests whose reply has not left.
+    /// Requests whose reply has not left, and the bytes they are about.
     var users: UInt16 = 0
+    var bytes: UInt64 = 0
     var durable = false
     var keepsAllocation = false
     var zeroing = false

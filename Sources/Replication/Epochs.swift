@@ -14,6 +14,10 @@ extension ReplicationEngine {
     }
 
     mutating func barrierAcknowledged(_ ack: BarrierAck) {
+        guard !oldestLacksAcks else {
+            malformed(false, "P_BARRIER_ACK \(ack.number) before the acks of its writes")
+            return
+        }
         guard transfer.acknowledge(barrier: ack.number, count: ack.writeCount) else {
             malformed(
                 false,
@@ -21,6 +25,20 @@ extension ReplicationEngine {
             return
         }
         settleEpochs()
+    }
+
+    /// A write of the oldest unacknowledged epoch still waits for the ack that was asked for.
+    private var oldestLacksAcks: Bool {
+        for index in 0..<transfer.epochCount where !transfer[epoch: index].acknowledged {
+            var id = transfer[epoch: index].head
+            while id != none {
+                let entry = transfer.entries[Int(id)]
+                if entry.slot != none, slots[Int(entry.slot)].ackPending { return true }
+                id = entry.next
+            }
+            return false
+        }
+        return false
     }
 
     mutating func proveThrough(_ number: UInt32) {
@@ -34,10 +52,6 @@ extension ReplicationEngine {
             var id = epoch.head
             while id != none {
                 let entry = transfer.entries[Int(id)]
-                if entry.slot != none, slots[Int(entry.slot)].ackPending {
-                    malformed(true, "P_BARRIER_ACK before the acks of its writes")
-                    return
-                }
                 transfer.entries[Int(id)].settled = true
                 endEntryIfDone(id)
                 id = entry.next

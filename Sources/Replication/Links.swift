@@ -188,6 +188,7 @@ extension ReplicationEngine {
     /// Ends in StandAlone: the nodes do not fit together, or the operator wants it.
     mutating func standAlone(_ cause: String, weight: Transition.Weight = .error) {
         guard link.stage != .off else { return }
+        peer.discardMyData = false
         closeConnection(.disconnecting, cause, reconnect: false, weight: weight)
     }
 
@@ -214,15 +215,14 @@ extension ReplicationEngine {
         }
         link.data = PeerLink.none
         link.meta = PeerLink.none
-        peer.discardMyData = false
         if established || !reconnect {
             change(cause, weight) { $0.connection = failure }
         } else {
             record(cause, weight)
         }
         link.serial &+= 1
-        dropReceived()
         abandonResync()
+        dropReceived()
         loseTransfer()
         ordersLostConnection(cause)
         if bitmap.changedPageCount > 0, diskUsable { _ = writeOutBitmap() }

@@ -133,6 +133,10 @@ extension ReplicationEngine {
         }
         guard meta.outstanding == 0 else { return }
         unfreezeClears()
+        if sabotaged(.logBeforePages), meta.job == .transaction {
+            writeTransaction()
+            return
+        }
         meta.step = .flushing
         metaFlush()
     }
@@ -145,6 +149,7 @@ extension ReplicationEngine {
 
     private mutating func issueEvictedPages() {
         while meta.cursor < log.updateCount {
+            if sabotaged(.forgetsPages) { return }
             guard let extent = log.evicted(meta.cursor), bitmap.isChanged(page: Int(extent) / 32)
             else {
                 meta.cursor += 1

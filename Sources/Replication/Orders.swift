@@ -126,6 +126,7 @@ extension ReplicationEngine {
             // Only the disk is missing; giving up would leave the role half changed.
             order.current?.deadline = now + options.requestDeadline
         case .primary, .invalidate, .disconnect, .detach:
+            order.detach = nil
             endOrder(.inTransientState, "no answer in time: \(explainWait(current))")
         case .attach: order.current?.deadline = now + options.requestDeadline
         case .connect: endOrder(.inTransientState)

@@ -13,6 +13,8 @@ struct PeerView: BitwiseCopyable {
     var diskSize: UInt64 = 0
     /// Sectors its configuration asks for; 0: all.
     var userSize: UInt64 = 0
+    /// It attached and was told our UUIDs; what follows is our state.
+    var knowsUUIDs = false
     /// The bits that we reported to it in our last P_UUIDS.
     var reportedBits: UInt64 = 0
     /// Our changes are to go (connect --discard-my-data), until the next handshake.
@@ -65,6 +67,9 @@ struct PeerLink: ~Copyable {
     /// How many P_PING were sent and answered: a round trip is over when they are equal.
     var pings: UInt32 = 0
     var pingAnswers: UInt32 = 0
+    /// The peer's disconnect is answered when this version of the super block is durable.
+    var leavingVersion: UInt32?
+    var leavingByConnection = false
     /// A P_DATA_REQUEST is under way that proves this epoch stable.
     var probe: UInt32?
     var filter = BlockFilter()
@@ -84,6 +89,7 @@ struct PeerLink: ~Copyable {
         pingDeadline = .never
         (pings, pingAnswers) = (0, 0)
         probe = nil
+        leavingVersion = nil
         filter.clear()
     }
 }

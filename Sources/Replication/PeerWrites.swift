@@ -227,6 +227,10 @@ extension ReplicationEngine {
             }
             return
         }
+        if sabotaged(.acksBeforeFlush) {
+            acknowledgeBarrier()
+            return
+        }
         receiver.flushing = true
         flushOperations += 1
         output.commands.append(

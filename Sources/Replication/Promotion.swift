@@ -36,7 +36,7 @@ extension ReplicationEngine {
                 endOrder(.noUpToDateDisk, "the disk failed")
                 return
             }
-            guard meta.superblockDurable >= version else { return }
+            guard meta.superblockDurable >= version || sabotaged(.promotesAtOnce) else { return }
             if current.forced { sendUUIDsIfConnected() }
             if state.connection >= .connected { sendState() }
             endOrder(.success)
@@ -95,6 +95,8 @@ extension ReplicationEngine {
 
     private mutating func becomePrimary() {
         let forced = order.current?.forced ?? false
+        // Whoever promotes it wants its data.
+        peer.discardMyData = false
         change(forced ? "forced to Primary: local data counts as UpToDate" : "promoted") {
             $0.role = .primary
             if forced { $0.disk = .upToDate }
@@ -132,6 +134,10 @@ extension ReplicationEngine {
         case .draining:
             // Held writes are new ones: they fail, their clients are being sent away.
             failHeldByDemotion()
+            if sabotaged(.demotesAtOnce) {
+                leaveRole()
+                return
+            }
             guard writesAtDisk == 0, acceptedWritesAreDone, everythingIsStable else { return }
             guard generationCoversLoss() else { return }
             guard diskUsable else {

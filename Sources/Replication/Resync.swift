@@ -12,7 +12,7 @@ struct Resync: ~Copyable {
         case idle
         // Source.
         case leading, quiescing, sourceSending, sourceReceiving, sourceStoring, sourceStarting
-        case sourceRunning
+        case sourceAnnouncing, sourceRunning
         // Target.
         case targetReceiving, targetStoring, targetSending, targetWaiting, targetBeginning
         case targetRunning, targetFlushing, targetPages, targetPinging, targetEnding
@@ -21,6 +21,8 @@ struct Resync: ~Copyable {
     /// Requests out at most, and how many blocks each.
     static let requestLimit = 32
     static let requestBlocks = 64
+    /// How long our own disk may lag behind the target at the end.
+    static let finishTime = Duration.seconds(5)
     static let writeOutInterval: Duration = .seconds(2)
 
     var stage = Stage.idle
@@ -40,6 +42,8 @@ struct Resync: ~Copyable {
     var receiveBit = 0
     var receiveWord = 0
     var syncUUID: UInt64?
+    /// What our own P_SYNC_UUID will carry.
+    var announcedUUID: UInt64 = 0
 
     // Target.
     var cursor = 0
@@ -60,11 +64,15 @@ struct Resync: ~Copyable {
     var wasAbandoned = false
 
     // For /proc/drbd.
+    /// The target has said that it is done; our own last writes have until then.
+    var finishBefore = Instant.never
     var total = 0
     var started = Instant(nanoseconds: 0)
 
     /// New writes wait: the full resync that makes us source has not set its bits yet.
-    var startsAsSource: Bool { stage == .sourceStoring || stage == .sourceStarting }
+    var startsAsSource: Bool {
+        stage == .sourceStoring || stage == .sourceStarting || stage == .sourceAnnouncing
+    }
 }
 
 extension ReplicationEngine {
@@ -154,7 +162,10 @@ extension ReplicationEngine {
         case .sourceStarting:
             guard resync.fullStage == 0 else { break }
             startAsSource()
-        case .sourceRunning: writeOutSometimes()
+        case .sourceAnnouncing: announceAsSource()
+        case .sourceRunning:
+            writeOutSometimes()
+            finishSourceIfDone()
         case .targetStoring: advanceStoring()
         case .targetBeginning: advanceBeginning()
         case .targetRunning:
@@ -323,18 +334,26 @@ extension ReplicationEngine {
 
     // MARK: source
 
-    /// A new sync UUID makes a missed start visible (rules 51, 71).
+    /// A new sync UUID makes a missed start visible (rules 51, 71): durable before anybody hears of it.
     private mutating func startAsSource() {
-        let uuid = superblock.uuids.beginSource(random: random.next() | 8)
-        touchSuperblock()
+        // Without a handshake the target does not know what we are now.
+        if resync.stage == .sourceStoring { sendUUIDs() }
+        resync.announcedUUID = superblock.uuids.beginSource(random: random.next() | 8)
+        resync.superblockVersion = touchSuperblock()
+        resync.stage = .sourceAnnouncing
+    }
+
+    private mutating func announceAsSource() {
+        guard meta.superblockDurable >= resync.superblockVersion else { return }
         resync.stage = .sourceRunning
         beginProgress()
         change("began resync as source: \(bitmap.setCount) blocks of 4 KiB") {
             $0.connection = .syncSource
         }
         output.packet(.syncUUID, link: link.data, length: SyncUUIDPacket.encodedSize)
+        let packet = SyncUUIDPacket(uuid: resync.announcedUUID)
         var bytes = output.bytes.append(SyncUUIDPacket.encodedSize)
-        SyncUUIDPacket(uuid: uuid).encode(into: &bytes)
+        packet.encode(into: &bytes)
     }
 
     mutating func beginProgress() {
@@ -353,6 +372,11 @@ extension ReplicationEngine {
             }
             return
         }
+        if bitmap.setCount > 0, resync.finishBefore == .never, writesAtDisk > 0 {
+            // The peer has confirmed mirrored writes that this disk has not done yet.
+            resync.finishBefore = now + Resync.finishTime
+            return
+        }
         guard bitmap.setCount == 0 else {
             // A set bit is sacred: the next handshake resyncs these blocks (rule 34).
             connectionLost(
@@ -361,13 +385,33 @@ extension ReplicationEngine {
             return
         }
         superblock.uuids.clearBitmap()
+        adoptPeerGenerations()
         touchSuperblock()
         _ = writeOutBitmap()
         resync.stage = .idle
+        resync.finishBefore = .never
         change("resync done: the peer is UpToDate") {
             $0.connection = .connected
             $0.peerDisk = .upToDate
         }
+    }
+
+    /// After a resync both nodes hold the same four values (wire 8.3). Nobody announces them: a later
+    /// resync without a handshake would go by what the peer had before.
+    mutating func adoptPeerGenerations() {
+        let own = superblock.uuids
+        peer.uuids.current = own.current
+        peer.uuids.bitmap = own.bitmap
+        peer.uuids.history0 = own.history0
+        peer.uuids.history1 = own.history1
+        peer.uuids.bitCount = 0
+    }
+
+    /// The target is done, and what is still set here belongs to writes whose local part is not.
+    private mutating func finishSourceIfDone() {
+        guard resync.finishBefore != .never else { return }
+        guard bitmap.setCount == 0 || now >= resync.finishBefore else { return }
+        targetFinished(failed: false)
     }
 
     // MARK: the end of it without success
@@ -375,6 +419,7 @@ extension ReplicationEngine {
     /// Connection or disk gone, or aborted: bits stay, requests in flight are forgotten.
     mutating func abandonResync() {
         resync.stage = .idle
+        resync.finishBefore = .never
         resync.sendWaits = false
         resync.syncUUID = nil
         resync.receiveBit = 0

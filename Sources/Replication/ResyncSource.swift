@@ -20,7 +20,7 @@ extension ReplicationEngine {
             kind: .resyncRead, offset: request.sector << 9, length: request.size, buffer: buffer,
             blockID: BlockRequest.syncerBlockID, connection: link.serial)
         receiver.operations += 1
-        if book.enter(slot, &slots) { begin(slot) }
+        if sabotaged(.readsUnordered) || book.enter(slot, &slots) { begin(slot) }
         return true
     }
 
@@ -51,6 +51,7 @@ extension ReplicationEngine {
             return
         }
         slots[Int(id)].stage = .answered
+        if sabotaged(.clearsAtSend) { clearCovered(slot.offset, slot.length) }
         sendReply(.resyncDataReply, id)
         resync.awaiting[resync.awaitingCount] = id
         resync.awaitingCount += 1

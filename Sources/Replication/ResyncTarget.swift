@@ -6,9 +6,10 @@ import Support
 extension ReplicationEngine {
     /// The merged bitmap is the record on disk before anything is acknowledged.
     mutating func advanceStoring() {
-        guard resync.fullStage == 0, meta.bitmapDurable >= resync.pagesVersion,
-            meta.superblockDurable >= meta.superblockWanted
-        else { return }
+        let stored =
+            meta.bitmapDurable >= resync.pagesVersion
+            && meta.superblockDurable >= meta.superblockWanted
+        guard resync.fullStage == 0, stored || sabotaged(.forgetsMergedBitmap) else { return }
         if state.connection == .startingSyncT {
             resync.stage = .targetWaiting
             change("all blocks marked") { $0.connection = .wfSyncUUID }
@@ -60,7 +61,8 @@ extension ReplicationEngine {
     /// Blocks that may be asked for now: window, buffers and the administrator's cap (wire 12.4).
     private mutating func roomForRequests() -> Bool {
         guard state.connection == .syncTarget, resync.outstandingCount < Resync.requestLimit,
-            meta.bitmapDurable >= resync.pagesVersion, freePeerSlots.count > 64,
+            meta.bitmapDurable >= resync.pagesVersion || sabotaged(.forgetsMergedBitmap),
+            freePeerSlots.count > 64,
             resync.outstandingCount * Resync.requestBlocks < max(options.maximumBuffers, 64)
         else { return false }
         guard let limit = options.resyncRateLimit else { return true }
@@ -253,6 +255,10 @@ extension ReplicationEngine {
             }
             return
         }
+        if sabotaged(.upToDateTooEarly) {
+            endTarget()
+            return
+        }
         resync.stage = .targetFlushing
         flushOperations += 1
         output.commands.append(
@@ -290,6 +296,7 @@ extension ReplicationEngine {
                     current: peer.uuids.current, bitmap: peer.uuids.bitmap,
                     history0: peer.uuids.history0, history1: peer.uuids.history1),
                 primary: state.role == .primary)
+            adoptPeerGenerations()
             changeKeepingStage("resync done") {
                 $0.connection = .connected
                 $0.disk = .upToDate

@@ -118,7 +118,7 @@ package struct OrderBook: ~Copyable {
             slots[Int(id)].place = UInt16(count)
             count += 1
         }
-        guard conflicts > 0 else { return true }
+        guard conflicts > 0, !sabotaged(.ignoresOverlap) else { return true }
         waiting[waitingCount] = id
         waitingCount += 1
         return false

@@ -82,6 +82,11 @@ extension ReplicationEngine {
             && state.peerDisk == .inconsistent && state.peer == .secondary
             && theirs.role == .primary
         if forced { peer.considerResync = true }
+        if state.connection >= .connected, theirs.disk == .negotiating {
+            // Before the comparison corrects them: the peer has to see what we compare (rule 34).
+            sendUUIDs()
+            peer.knowsUUIDs = true
+        }
         var verdict = Verdict.connected
         if needsComparison(theirs) {
             verdict = compare(theirs, disk)
@@ -98,6 +103,7 @@ extension ReplicationEngine {
             verdict = .refuse("Primary without access to data")
         }
         apply(verdict, theirs, disk, first: first)
+        peer.knowsUUIDs = false
     }
 
     private mutating func apply(
@@ -205,8 +211,13 @@ extension ReplicationEngine {
             }
             result = ownDisk > .inconsistent ? .source(full: full) : .target(full: full)
         }
+        if case .splitBrain(let related) = result {
+            guard let decided = discardVerdict(related: related) else {
+                return .refuse(splitBrainText(comparison.rule))
+            }
+            result = decided
+        }
         switch result {
-        case .splitBrain(let related): return splitBrain(related: related, comparison.rule)
         case .source(let full):
             guard ownDisk > .inconsistent else {
                 return .refuse("would be the source of a resync, but the disk here is Inconsistent")
@@ -220,7 +231,7 @@ extension ReplicationEngine {
             }
             return .target(full: full)
         case .equal: return equalVerdict(ownDisk, theirs, theirDisk)
-        case .unrelated, .failed: invariantFailed("\(result) was handled")
+        case .unrelated, .failed, .splitBrain: invariantFailed("\(result) was handled")
         }
     }
 
@@ -228,14 +239,17 @@ extension ReplicationEngine {
         "\(peer.reportedBits) blocks of 4 KiB changed here, \(peer.uuids.bitCount) at the peer"
     }
 
-    private func splitBrain(related: Bool, _ rule: Int) -> Verdict {
+    /// Whose changes are to go, if one operator has said so; `nil`: nobody, or both.
+    private func discardVerdict(related: Bool) -> GenerationComparison.Result? {
         let theirs = peer.uuids.flags.contains(.discardMyData)
-        if peer.discardMyData, !theirs { return .target(full: !related) }
-        if theirs, !peer.discardMyData { return .source(full: !related) }
-        return .refuse(
-            "split brain detected but unresolved (rule \(rule)): both nodes were written while "
-                + "apart; \(bitsAtStake). On the node whose changes are to go: 'repctl secondary', "
-                + "'repctl connect --discard-my-data'; on the other 'repctl connect'")
+        guard peer.discardMyData != theirs else { return nil }
+        return theirs ? .source(full: !related) : .target(full: !related)
+    }
+
+    private func splitBrainText(_ rule: Int) -> String {
+        "split brain detected but unresolved (rule \(rule)): both nodes were written while "
+            + "apart; \(bitsAtStake). On the node whose changes are to go: 'repctl secondary', "
+            + "'repctl connect --discard-my-data'; on the other 'repctl connect'"
     }
 
     /// Law 1: equal generations with bits set are resynced, or refused with the way out.
@@ -245,7 +259,7 @@ extension ReplicationEngine {
         guard ownDisk > .inconsistent, theirDisk > .inconsistent else { return .connected }
         let own = peer.reportedBits
         let other = peer.uuids.bitCount
-        guard own > 0 || other > 0 else { return .connected }
+        guard own > 0 || other > 0, !sabotaged(.ignoresSetBits) else { return .connected }
         let mine: Bool
         if state.role == .primary || theirs.role == .primary {
             mine = state.role == .primary
@@ -279,17 +293,32 @@ extension ReplicationEngine {
         } else {
             reply = .notSupported
         }
+        if reply.rawValue >= 1, state.connection == .tearDown {
+            // That this disk is outdated must be on it before the peer relies on it.
+            link.leavingVersion = meta.superblockWanted
+            link.leavingByConnection = connection
+            return
+        }
+        replyToStateRequest(reply, connection: connection)
+    }
+
+    /// Answers a disconnect when what it changed here is durable.
+    mutating func advanceLeaving() {
+        guard let version = link.leavingVersion, link.stage == .running else { return }
+        guard meta.superblockDurable >= version || !diskInUse || meta.dead else { return }
+        link.leavingVersion = nil
+        replyToStateRequest(.success, connection: link.leavingByConnection)
+        // The reply has to leave first; the node sends what is queued before it closes.
+        closeConnection(.tearDown, "the peer disconnects", reconnect: true, weight: .information)
+    }
+
+    private mutating func replyToStateRequest(_ reply: StateCode, connection: Bool) {
         guard link.meta != PeerLink.none else { return }
         output.packet(
             connection ? .connectionStateChangeReply : .stateChangeReply, link: link.meta,
             length: StateChangeReply.encodedSize)
         var bytes = output.bytes.append(StateChangeReply.encodedSize)
         StateChangeReply(reply).encode(into: &bytes)
-        if reply.rawValue >= 1, state.connection == .tearDown {
-            // The reply has to leave first; the node sends what is queued before it closes.
-            closeConnection(
-                .tearDown, "the peer disconnects", reconnect: true, weight: .information)
-        }
     }
 
     private mutating func answer(mask: UInt32, value: UInt32) -> StateCode {
@@ -314,12 +343,17 @@ extension ReplicationEngine {
             return .success
         }
         if changesConnection {
+            let outdates = mask & StateMask.disk != 0 && new.disk == .outdated
+            if outdates, state.role == .primary || state.disk < .outdated {
+                return state.role == .primary ? .noUpToDateDisk : .lowerThanOutdated
+            }
             if state.role == .primary, state.disk < .upToDate, mask & StateMask.peerDisk == 0 {
                 return .noUpToDateDisk
             }
             change("the peer disconnects") {
                 $0.connection = .tearDown
                 if mask & StateMask.peerDisk != 0 { $0.peerDisk = new.peerDisk }
+                if outdates { $0.disk = .outdated }
             }
             return .success
         }

@@ -99,7 +99,7 @@ extension ReplicationEngine {
             old.peerDisk <= .failed, new.peerDisk > .failed, new.peerDisk != .unknown
         {
             // The peer attached: it waits for our view, to compare as we did.
-            sendUUIDs()
+            if !peer.knowsUUIDs { sendUUIDs() }
             sendState()
         }
         lostPeerData(old, new)
@@ -117,7 +117,9 @@ extension ReplicationEngine {
 
     /// The peer's good data is gone, or a Primary without a disk appeared: rows 4 and 5.
     private mutating func lostPeerData(_ old: StateWord, _ new: StateWord) {
-        guard diskInUse, new.disk == .upToDate, superblock.uuids.bitmap == 0 else { return }
+        guard diskInUse, new.disk == .upToDate, superblock.uuids.bitmap == 0,
+            !sabotaged(.noNewGeneration)
+        else { return }
         let hadData =
             old.peerDisk == .inconsistent || old.peerDisk == .consistent
             || old.peerDisk == .upToDate

@@ -21,6 +21,7 @@ extension ReplicationEngine {
             }
         }
         deadline = min(deadline, order.deadline)
+        deadline = min(deadline, resync.finishBefore)
         if resync.stage == .targetRunning || resync.stage == .sourceRunning {
             if meta.bitmapWanted == meta.bitmapDurable {
                 deadline = min(deadline, resync.nextWriteOut)

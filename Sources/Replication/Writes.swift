@@ -48,7 +48,11 @@ extension ReplicationEngine {
             extentsActive(id)
         case .pending:
             slots[Int(id)].logged = true
-            logWaiting.append(id)
+            if sabotaged(.skipsLogWait) {
+                extentsActive(id)
+            } else {
+                logWaiting.append(id)
+            }
         case .unavailable:
             logQueue.append(id)
         }
@@ -263,7 +267,7 @@ extension ReplicationEngine {
             output.commands.append(.flush(.zeroes, index: id))
             return
         }
-        finishDisk(id, failed: errno != 0, errno)
+        finishDisk(id, failed: errno != 0 && !sabotaged(.hidesWriteErrors), errno)
     }
 
     mutating func finishDisk(_ id: SlotID, failed: Bool, _ errno: UInt8) {
@@ -298,7 +302,8 @@ extension ReplicationEngine {
     /// Answers the write when the disk and, if asked for, the peer are done with it.
     mutating func settleWrite(_ id: SlotID) {
         let slot = slots[Int(id)]
-        guard !slot.diskPending, !slot.ackPending, !slot.settled else {
+        let isLocal = !slot.diskPending || sabotaged(.acksBeforeLocal)
+        guard isLocal, !slot.ackPending, !slot.settled else {
             releaseIfDone(id)
             return
         }
@@ -372,7 +377,10 @@ extension ReplicationEngine {
     /// The peer may lack the entry's blocks: bits first, then whatever waits for it.
     mutating func entryMissed(_ id: UInt16) {
         let entry = transfer.entries[Int(id)]
-        bitmap.set(entry.firstBlock, through: entry.lastBlock)
+        let forgotten = sabotaged(.forgetsAcknowledged) && entry.acknowledged
+        if !sabotaged(.noBitsAtTheCut), !forgotten {
+            bitmap.set(entry.firstBlock, through: entry.lastBlock)
+        }
         transfer.entries[Int(id)].missed = true
         guard entry.slot != none else { return }
         let slot = Int(entry.slot)

@@ -113,7 +113,7 @@ extension World {
             let page = offset >> 12
             if nodes[0].disk.current.isTouched(page) || nodes[1].disk.current.isTouched(page),
                 !nodes[0].disk.current.bytes.isEqual(
-                offset, nodes[1].disk.current.bytes, offset, count: count)
+                    offset, nodes[1].disk.current.bytes, offset, count: count)
             {
                 violate(
                     invariant,

@@ -9,7 +9,7 @@ struct Director {
 
     private var lastID: UInt32 = 0
     /// The order that each node is carrying out; 0: none.
-    private(set) var pending: [Set1] = [Set1(), Set1()]
+    private(set) var pending: [Orders] = [Orders(), Orders()]
     var refusals: [Refusal] = [.none, .none]
     /// Who is Primary, or was last.
     var lastPrimary: Int?
@@ -25,7 +25,7 @@ struct Director {
     var keepsResults = false
 
     /// Orders without an answer, oldest first.
-    struct Set1 { var ids: [UInt32] = [] }
+    struct Orders { var ids: [UInt32] = [] }
 
     mutating func nextID(_ node: Int) -> UInt32 {
         lastID += 1
@@ -75,8 +75,9 @@ extension World {
         schedule(.operatorActs, in: spread(.milliseconds(100)))
         guard isActive else { return }
         keepGoing(patiently: false)
-        guard random.chance(
-            100, in: UInt64(max(100, profile.orderInterval.inNanoseconds / 1_000_000)))
+        guard
+            random.chance(
+                100, in: UInt64(max(100, profile.orderInterval.inNanoseconds / 1_000_000)))
         else { return }
         orderSomething()
     }
@@ -184,7 +185,8 @@ extension World {
             if patiently || random.chance(1, in: 2) { promote(node, force: false) }
             return
         }
-        guard patiently || !director.wasEverGood, let node = nodes.first(where: { !$0.isAlive || $0.engine.state.disk == .inconsistent }),
+        guard patiently || !director.wasEverGood,
+            let node = nodes.first(where: { !$0.isAlive || $0.engine.state.disk == .inconsistent }),
             node.isAlive, nodes.allSatisfy({ !$0.isAlive || $0.engine.state.disk <= .inconsistent })
         else { return }
         let chosen = other(node).isAlive && random.chance(1, in: 2) ? other(node) : node
@@ -199,6 +201,8 @@ extension World {
 
     /// A sane operator takes the survivor only if it has everything.
     private func mayPromote(_ node: SimulatedNode) -> Bool {
+        // In the quiet phase first the nodes find together, then somebody is promoted.
+        if !isActive, !profile.isDirected { return node.engine.state.connection >= .connected }
         if profile.isInsane || director.lastPrimary == nil { return true }
         if node.engine.state.connection >= .connected { return true }
         if director.lastPrimary == Int(node.index) { return true }
@@ -267,7 +271,9 @@ extension World {
 }
 
 extension Director.Refusal {
-    static let names = ["none", "split brain", "equal with bits", "target is Primary", "unrelated", "other"]
+    static let names = [
+        "none", "split brain", "equal with bits", "target is Primary", "unrelated", "other",
+    ]
 
     var index: Int {
         switch self {

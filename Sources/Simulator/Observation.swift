@@ -118,7 +118,8 @@ extension World {
         }
         for extent in offset >> 22...(offset + length - 1) >> 22
         where !node.hotExtents.contains(UInt32(extent)) {
-            violate("I-4", "a write into extent \(extent), the log on disk names \(node.hotExtents)")
+            violate(
+                "I-4", "a write into extent \(extent), the log on disk names \(node.hotExtents)")
         }
         let superblock = stableSuperblock(node, location)
         if superblock?.flags.contains(.primaryIndicator) != true {
@@ -169,13 +170,15 @@ extension World {
         if state.disk != .upToDate, state.peerDisk != .upToDate {
             violate("I-13", "#\(number) is answered with success without UpToDate data")
         }
-        guard operation.changes, operation.beganAlone, state.peerDisk != .upToDate, state.disk == .upToDate,
+        guard operation.changes, operation.beganAlone, state.peerDisk != .upToDate,
+            state.disk == .upToDate,
             let location = checker.locations[Int(node.index)],
             let superblock = stableSuperblock(node, location)
         else { return }
         if superblock.uuids.bitmap == 0 {
             violate(
-                "I-6", "#\(number) is answered although the peer lacks it and no new generation "
+                "I-6",
+                "#\(number) is answered although the peer lacks it and no new generation "
                     + "is durable")
         }
     }

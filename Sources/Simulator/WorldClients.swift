@@ -118,7 +118,7 @@ extension World {
         length = min(length, sectors - first)
         operation.offset = first << 9
         operation.length = max(length, 1) << 9
-        operation.durable = operation.kind == .write && random.chance(1, in: 8)
+        operation.durable = operation.changes && random.chance(1, in: 8)
         return operation
     }
 
@@ -153,7 +153,8 @@ extension World {
                 length: UInt32(operation.length), cookie: UInt64(number),
                 durable: operation.durable)
             note(
-                node, "client \(index) asks #\(number) \(operation.kind)"
+                node,
+                "client \(index) asks #\(number) \(operation.kind)"
                     + "\(operation.durable ? " FUA" : "") sector \(operation.offset >> 9)"
                     + "+\(operation.length >> 9)")
             if operation.kind == .write {

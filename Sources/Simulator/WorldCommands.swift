@@ -86,7 +86,8 @@ extension World {
             operation.offset = Int(offset)
             guard expectOpen(node) else { return }
             let number = node.takeOperation(operation)
-            schedule(.metaRead(node: node.index, life: node.life, operation: number), in: diskTime(node))
+            schedule(
+                .metaRead(node: node.index, life: node.life, operation: number), in: diskTime(node))
             return
         case .closeDisk:
             if node.running > 0 { violate("I-22", "the disk is closed with operations at it") }
@@ -114,7 +115,7 @@ extension World {
     func diskEnds(_ node: SimulatedNode, _ life: UInt32, _ number: UInt32) {
         guard node.isAlive, node.life == life else { return }
         let operation = node.operations[Int(number)]
-                node.endOperation(number)
+        node.endOperation(number)
         let errno = outcome(node, operation)
         switch operation.kind {
         case .write, .zero, .read:
@@ -126,7 +127,8 @@ extension World {
                 land(node, operation, whole: errno == 0)
             }
             note(
-                node, "disk \(operation.kind) slot \(operation.number) sector "
+                node,
+                "disk \(operation.kind) slot \(operation.number) sector "
                     + "\(operation.offset >> 9)+\(operation.length >> 9)"
                     + (errno == 0 ? "" : " errno \(errno)"))
             handle(node, .disk(slot: operation.number, errno: errno))
@@ -144,8 +146,9 @@ extension World {
         }
     }
 
-    private func noteMeta(_ node: SimulatedNode, _ operation: SimulatedNode.Operation, _ errno: UInt8)
-    {
+    private func noteMeta(
+        _ node: SimulatedNode, _ operation: SimulatedNode.Operation, _ errno: UInt8
+    ) {
         guard profile.recordsTrace, let place = checker.locations[Int(node.index)] else { return }
         let offset = UInt64(operation.offset)
         let what =

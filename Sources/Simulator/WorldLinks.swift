@@ -10,7 +10,8 @@ extension World {
         node.links[Int(link)] = SimulatedNode.Link()
         node.links[Int(link)].state = .connecting
         schedule(
-            .connecting(node: node.index, life: node.life, link: link), in: spread(profile.wireTime))
+            .connecting(node: node.index, life: node.life, link: link), in: spread(profile.wireTime)
+        )
     }
 
     func connects(_ node: SimulatedNode, _ life: UInt32, _ link: UInt8) {

@@ -50,6 +50,7 @@ cut_and_return() {
     node_log_mark b
     cable stop
     node_wait "$primary" 'cs:(WFConnection|Unconnected|NetworkFailure)' 10 || fail "cut not noticed"
+    # shellcheck disable=SC2046  # two options, two words
     fio_blocks "$blocks" $(nbd_of "$primary")
     [[ $(node_value "$primary" oos) == $((blocks * 4)) ]] ||
         fail "$blocks blocks written alone, out of sync: $(node_value "$primary" oos) KiB"
@@ -106,6 +107,7 @@ matrix() {
             node_primary "$node"
             node_expect "$node" " $protocol r"
             count_from "$node"
+            # shellcheck disable=SC2046  # two options, two words
             fio_verify $(nbd_of "$node")
             node_ctl "$node" secondary
             sent_and_received "$node" 24576 "load under $protocol"

@@ -1,0 +1,135 @@
+import DRBDWire
+import Replication
+import Support
+
+/// The accidents of safety.md by their numbers; each is played with the chances of many seeds.
+package enum Scenario: String, CaseIterable {
+    case s1, s2, s4, s5, s6, s7, s8, s9, s10, s11, s12, s15, minimal
+
+    /// What it shows.
+    package var sentence: String {
+        switch self {
+        case .minimal: "fresh disks, forced promotion, first sync, writes, flush, orderly end"
+        case .s1: "overlapping writes leave the same bytes on both disks"
+        case .s2: "a resync read does not overtake a write, nor the other way round"
+        case .s4: "what the peer acknowledged and lost with its power comes back to it"
+        case .s5: "what a barrier acknowledged survives a power cut of the peer"
+        case .s6: "a flush is answered although nobody sends anything afterwards"
+        case .s7: "a failed flush fails the disk and is reported"
+        case .s8: "writes without the peer make a generation that a later promotion cannot hide"
+        case .s9: "a target that loses power in its resync is resynced again"
+        case .s10: "a demotion takes everything over to the peer, in protocol A too"
+        case .s11: "a Primary whose disk fails answers nothing more with success"
+        case .s12: "two Primaries that meet again are a split brain"
+        case .s15: "discards are zeros on both nodes"
+        }
+    }
+
+    func prepare(_ profile: inout Profile) {
+        profile.isDirected = true
+        profile.duration = .seconds(5)
+        profile.deviceSizes = [1 << 20, 1 << 20]
+        switch self {
+        case .minimal: profile.isPaired = false
+        case .s10: profile.replicationProtocol = .a
+        case .s1: profile.replicationProtocol = profile.seed % 2 == 0 ? .a : .c
+        case .s5: profile.replicationProtocol = profile.seed % 2 == 0 ? .b : .c
+        case .s2, .s4, .s6, .s7, .s8, .s9, .s11, .s12, .s15: break
+        }
+    }
+
+    func play(in world: World) {
+        world.begin()
+        switch self {
+        case .minimal: world.playMinimal()
+        case .s1: world.playOverlap()
+        case .s2: world.playResyncRead()
+        case .s4: world.playLostByPeer(flushes: false)
+        case .s5: world.playLostByPeer(flushes: true)
+        case .s6: world.playQuietFlush()
+        case .s7: world.playFailedFlush()
+        case .s8: world.playAlone()
+        case .s9: world.playTargetLosesPower()
+        case .s10: world.playSwitch()
+        case .s11: world.playFailedDisk()
+        case .s12: world.playTwoPrimaries()
+        case .s15: world.playDiscards()
+        }
+        if world.violation == nil { world.settleDown() }
+    }
+}
+
+/// Steps of the scenarios. A step that does not come about is a violation of its own.
+extension World {
+    func begin() {
+        isActive = false
+        for index in 0..<4 { addClient(index, manual: true) }
+    }
+
+    func expect(_ what: String, within limit: Duration = .seconds(20), _ condition: () -> Bool) {
+        guard violation == nil else { return }
+        settleAll()
+        if !advance(by: limit, until: condition), violation == nil {
+            violate("scenario", "\(what) did not come about: \(describeStuck())")
+        }
+    }
+
+    func expectPair() {
+        expect("a pair in step") { [self] in
+            nodes.allSatisfy {
+                let state = $0.engine.state
+                return state.connection == .connected && state.disk == .upToDate
+                    && state.peerDisk == .upToDate
+            }
+        }
+    }
+
+    func expectPrimary(_ node: Int, force: Bool = false) {
+        guard violation == nil else { return }
+        promote(nodes[node], force: force)
+        expect("the promotion") { [self] in
+            nodes[node].engine.state.role == .primary && director.isFree(node)
+        }
+        expect("the clients' connections") { [self] in
+            wakeClients()
+            return clients.allSatisfy { $0.number >= 0 }
+        }
+    }
+
+    private func wakeClients() {
+        for index in clients.indices where clients[index].number < 0 { clientWakes(index) }
+    }
+
+    /// One request of the given client; returns its number.
+    @discardableResult
+    func ask(
+        _ client: Int, _ kind: ClientRequest.Operation, block: Int = 0, blocks: Int = 1,
+        durable: Bool = false
+    ) -> Int {
+        guard violation == nil, clients[client].number >= 0 else { return 0 }
+        var operation = ClientOperation()
+        operation.kind = kind
+        operation.durable = durable
+        if kind != .flush {
+            operation.offset = block << 12
+            operation.length = blocks << 12
+        }
+        return Int(submit(client, operation))
+    }
+
+    func expectAnswer(_ number: Int) {
+        expect("the answer to #\(number)") { [self] in
+            operations[number].ended != ClientOperation.never
+        }
+    }
+
+    func expectSuccess(_ number: Int) {
+        expectAnswer(number)
+        if violation == nil, !operations[number].acked {
+            violate("scenario", "#\(number) ends with an error")
+        }
+    }
+
+    /// Lets a little time pass, less or more.
+    func linger(_ mean: Duration) { advance(by: spread(mean)) }
+}
