@@ -171,6 +171,8 @@ package struct ReplicationEngine: ~Copyable {
         advanceLeaving()
         advanceResync()
         releaseHeld()
+        // Extents become idle in more places than one; none of them may forget who waits.
+        if logQueue.count > 0 { retryLogQueue() }
         releaseGated()
         advanceFlushes()
         wantStability()
