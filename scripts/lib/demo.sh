@@ -1,7 +1,8 @@
 # What scripts/demo is made of: printing, the two nodes alice and bob, the cable between them, and their
-# clients. Sourced, not run; the caller sets $dir, an empty directory, and $REPD_BIN.
+# clients. Sourced, not run; the caller sets $dir, an empty directory,
+# $REPD_BIN, and the sizes and places of what the clients write.
 # shellcheck shell=bash
-# shellcheck disable=SC2034
+# shellcheck disable=SC2034,SC2154
 
 # libnbd's Python is that of the system's own interpreter.
 python3=/usr/bin/python3
