@@ -19,6 +19,7 @@ lost='cs:(WFConnection|Unconnected|NetworkFailure|BrokenPipe|Timeout)'
 pair_disks() {
     mkdir -p "$nodes"
     node_disks=([a]=$(make_disk "$1") [b]=$(make_disk "$1"))
+    nodes_configure
 }
 
 pair_create_md() {
