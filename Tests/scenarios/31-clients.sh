@@ -100,10 +100,9 @@ handle.shutdown()
 PYTHON
 
 echo "fio's nbd engine with verify, four clients at once"
-# shellcheck disable=SC2046  # two options, two words
-fio_verify --numjobs=4 --size=6M --offset_increment=8M --group_reporting $(nbd_of a)
-# shellcheck disable=SC2046  # two options, two words
-fio_verify --size=6M --bsrange=512-4k --blockalign=512 $(nbd_of a)
+mapfile -t target < <(nbd_of a)
+fio_verify --numjobs=4 --size=6M --offset_increment=8M --group_reporting "${target[@]}"
+fio_verify --size=6M --bsrange=512-4k --blockalign=512 "${target[@]}"
 
 echo "strangers at the peer's port, at the export and at the control socket"
 node_log_mark a
