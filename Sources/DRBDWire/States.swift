@@ -1,7 +1,8 @@
 // The values in a state word: drbd-wire section 6.1. Their order is significant in every rule.
 
 /// Who may write.
-@frozen @usableFromInline package enum Role: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
+@frozen @usableFromInline
+package enum Role: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
     case unknown, primary, secondary
 
     /// As `/proc/drbd` and the logs print it.
@@ -23,7 +24,8 @@
 }
 
 /// What is known of a disk's data.
-@frozen @usableFromInline package enum DiskState: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
+@frozen @usableFromInline
+package enum DiskState: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
     case diskless, attaching, failed, negotiating, inconsistent, outdated
     /// Only ever a peer's: nobody can tell.
     case unknown
@@ -54,7 +56,8 @@
 }
 
 /// A connection below `connected`; from there on one volume's replication.
-@frozen @usableFromInline package enum ConnectionState: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
+@frozen @usableFromInline
+package enum ConnectionState: UInt8, Comparable, CaseIterable, Sendable, BitwiseCopyable {
     case standAlone, disconnecting, unconnected, timeout, brokenPipe, networkFailure, protocolError,
         tearDown, wfConnection, wfReportParams
     case connected, startingSyncS, startingSyncT, wfBitMapS, wfBitMapT, wfSyncUUID, syncSource,

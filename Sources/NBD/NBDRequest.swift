@@ -28,20 +28,21 @@ package enum NBDCommand: UInt16, Sendable, CaseIterable {
     case blockStatus = 7
 }
 
+@frozen @usableFromInline
 package struct NBDCommandFlags: OptionSet, Equatable, BitwiseCopyable, Sendable {
-    package let rawValue: UInt16
-    package init(rawValue: UInt16) { self.rawValue = rawValue }
+    @usableFromInline package let rawValue: UInt16
+    @inlinable package init(rawValue: UInt16) { self.rawValue = rawValue }
 
     /// Reply when it is durable.
-    package static let fua = NBDCommandFlags(rawValue: 1)
+    @inlinable package static var fua: NBDCommandFlags { NBDCommandFlags(rawValue: 1) }
     /// Write zeroes without giving the space back.
-    package static let noHole = NBDCommandFlags(rawValue: 2)
+    @inlinable package static var noHole: NBDCommandFlags { NBDCommandFlags(rawValue: 2) }
     /// Do not fragment the reply; for structured replies.
-    package static let df = NBDCommandFlags(rawValue: 4)
+    @inlinable package static var df: NBDCommandFlags { NBDCommandFlags(rawValue: 4) }
     /// One extent is enough; for block status.
-    package static let reqOne = NBDCommandFlags(rawValue: 8)
+    @inlinable package static var reqOne: NBDCommandFlags { NBDCommandFlags(rawValue: 8) }
     /// Fail rather than write zeroes slowly.
-    package static let fastZero = NBDCommandFlags(rawValue: 16)
+    @inlinable package static var fastZero: NBDCommandFlags { NBDCommandFlags(rawValue: 16) }
 }
 
 package struct NBDRequest: Equatable, BitwiseCopyable, Sendable {

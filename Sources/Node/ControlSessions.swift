@@ -108,7 +108,7 @@ extension Daemon {
         case .attach(let new):
             guard adopt(new, session) else { return }
             enqueue(session, [.openDisk(new.disk), .attach])
-        case .detach(let force): enqueue(session, [.order(.detach(force: force))])
+        case .detach(let force): enqueue(session, [.order(.detach(force: force)), .awaitRelease])
         case .connect(let new, let discard):
             guard adopt(new, session) else { return }
             enqueue(session, [.listen, .order(.connect(discardMyData: discard))])
@@ -127,7 +127,7 @@ extension Daemon {
                 session,
                 [
                     force ? .drainClients : .refuseClients(option: "--force"), .order(.secondary),
-                    .disconnectIfNeeded, .detachIfNeeded, .exit,
+                    .disconnectIfNeeded, .detachIfNeeded, .awaitRelease, .exit,
                 ])
         }
     }

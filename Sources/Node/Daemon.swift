@@ -16,6 +16,13 @@ import Support
 package struct Daemon: ~Copyable {
     static let clientLimit = ReplicationEngine.clientLimit
 
+    /// Commands that may wait to be performed together.
+    private static let performAtOnce = 256
+
+    /// Always `nil`. With it the compiler lends a daemon by its address; without, a call of a
+    /// function that does not mutate copies all of it to the stack first.
+    private let lentByAddress: (any Sendable)? = nil
+
     var reactor: Reactor
     var engine: ReplicationEngine
     var now: Instant
@@ -27,6 +34,8 @@ package struct Daemon: ~Copyable {
     /// Events that performing a command leads to; fed when no command is being performed.
     var late = Queue<Event>(capacity: 8192)
     var anyResumed = false
+    /// No `closeAt` of `uses` is earlier.
+    var nextCloseAt = Instant.never
 
     // NBD.
     var handshakes: [Int: NBDSession] = [:]
@@ -88,7 +97,7 @@ package struct Daemon: ~Copyable {
             try listen()
             log.info("\(reactor.report)")
             while !exits {
-                let count = try reactor.turn(timeout: timeUntilDeadline())
+                let count = try reactor.turn(until: deadline(), now: now)
                 now = reactor.now()
                 collect(count)
                 settle()
@@ -104,25 +113,34 @@ package struct Daemon: ~Copyable {
         unixListener = try reactor.addListener(Sockets.listenUnix(directory.nbdSocket))
     }
 
-    private mutating func timeUntilDeadline() -> Duration? {
+    private mutating func deadline() -> Instant {
         if urgent {
             urgent = false
-            return .zero
+            return now
         }
-        var deadline = engine.nextDeadline
-        deadline = min(deadline, housekeepingDeadline)
-        if deadline == .never { return nil }
-        return deadline - now
+        return min(engine.nextDeadline, housekeepingDeadline)
     }
 
     private mutating func collect(_ count: Int) {
         // Whoever is gone must not be queued for any more, whatever else this batch leads to.
-        for index in 0..<count {
-            if case .closed(let connection) = reactor[completion: index] {
-                uses[connection].gone = true
+        if reactor.reportsClosed {
+            for index in 0..<count {
+                if case .closed(let connection) = reactor[completion: index] {
+                    uses[connection].gone = true
+                }
             }
         }
-        for index in 0..<count { complete(reactor[completion: index]) }
+        for index in 0..<count {
+            switch reactor[completion: index] {
+            case .operation(let token, let result): operationDone(token, result)
+            case .sent(_, let owner, _): sent(owner)
+            case let other:
+                // What follows may give a connection or a number to somebody else.
+                perform()
+                complete(other)
+            }
+        }
+        perform()
     }
 
     private mutating func settle() {
@@ -144,9 +162,8 @@ package struct Daemon: ~Copyable {
 
     private mutating func complete(_ completion: Completion) {
         switch completion {
-        case .operation(let token, let result): operationDone(token, result)
+        case .operation, .sent: invariantFailed("\(completion) is handled before all others")
         case .received(let index): pump(index)
-        case .sent(_, let owner, _): sent(owner)
         case .ended(let index, _), .sendFailed(let index, _): ended(index)
         case .hangup(let index):
             // What a client left behind undecoded when it went is not executed later (S3).
@@ -171,11 +188,17 @@ package struct Daemon: ~Copyable {
         perform()
     }
 
+    /// Feeds the end of an operation; what it leads to is performed with what others lead to.
+    mutating func tellLater(_ event: Event) {
+        engine.handle(event, now: now)
+        if engine.output.commands.count > Self.performAtOnce { perform() }
+    }
+
     private mutating func sent(_ owner: UInt64) {
         let id = UInt16(truncatingIfNeeded: owner)
         switch owner >> 16 {
-        case 1: tell(.sent(slot: id))
-        case 2: tell(.replied(request: id))
+        case 1: tellLater(.sent(slot: id))
+        case 2: tellLater(.replied(request: id))
         case 3: tell(.linkDrained(link: UInt8(truncatingIfNeeded: id)))
         default: break
         }
@@ -213,6 +236,7 @@ package struct Daemon: ~Copyable {
         guard uses[index].kind != .none, !uses[index].closing else { return }
         uses[index].closing = true
         uses[index].closeAt = now + .seconds(1)
+        nextCloseAt = min(nextCloseAt, uses[index].closeAt)
         reactor.closeWhenSent(index)
     }
 

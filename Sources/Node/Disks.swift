@@ -129,7 +129,7 @@ extension Daemon {
         let id = UInt16(truncatingIfNeeded: payload)
         switch DiskToken(rawValue: token.kind) {
         case .slot?:
-            tell(.disk(slot: id, errno: errno(result, expected: payload >> 16)))
+            tellLater(.disk(slot: id, errno: errno(result, expected: payload >> 16)))
         case .flush?:
             let purpose = FlushPurpose(rawValue: UInt8(truncatingIfNeeded: payload))
             tell(

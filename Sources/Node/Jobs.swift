@@ -21,6 +21,9 @@ struct Job {
         /// Lets their requests end, then closes them.
         case drainClients
         case disconnectIfNeeded, detachIfNeeded
+        /// Waits until the disk can be had by others. Kernels up to 6.1 keep a file that was
+        /// registered with io_uring for up to a second after it was given back.
+        case awaitRelease
         case exit
     }
 
@@ -50,7 +53,10 @@ extension Daemon {
         stopping = true
         enqueue(
             nil,
-            [.drainClients, .order(.secondary), .disconnectIfNeeded, .detachIfNeeded, .exit])
+            [
+                .drainClients, .order(.secondary), .disconnectIfNeeded, .detachIfNeeded,
+                .awaitRelease, .exit,
+            ])
     }
 
     mutating func advanceJobs() {
@@ -128,6 +134,12 @@ extension Daemon {
             if engine.hasConnection { return start(.disconnect(force: stopping)) }
         case .detachIfNeeded:
             if engine.isDiskOpen { return start(.detach(force: stopping)) }
+        case .awaitRelease:
+            if jobs[0].giveUp == .never { jobs[0].giveUp = now + .seconds(3) }
+            if !isDiskFree, now < jobs[0].giveUp {
+                jobs[0].retryAt = now + .milliseconds(20)
+                return false
+            }
         case .exit: exitAt = now + .milliseconds(500)
         }
         stepDone()
@@ -163,6 +175,20 @@ extension Daemon {
         }
         failJob(10, "\(minor): Failure: (104) Can not open backing device. \(problem.text)")
         return true
+    }
+
+    /// Whether somebody else could claim the disk now.
+    private var isDiskFree: Bool {
+        guard let path = settings?.disk, backing == nil else { return true }
+        do throws(BackingFileError) {
+            _ = try BackingFile(opening: path)
+            return true
+        } catch {
+            switch error {
+            case .busy, .busyBelow: return false
+            default: return true
+            }
+        }
     }
 
     var minor: String { "\(settings?.minor ?? 0)" }

@@ -12,7 +12,12 @@ import Support
 /// The engine's commands, performed in order. Nothing here feeds the engine: what a command leads to
 /// at once is kept in `late` until all of them are done.
 extension Daemon {
+    @inline(__always)
     mutating func perform() {
+        if engine.output.commands.count > 0 || late.count > 0 { performAll() }
+    }
+
+    private mutating func performAll() {
         while true {
             var index = 0
             while index < engine.output.commands.count {

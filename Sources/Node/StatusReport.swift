@@ -91,30 +91,37 @@ extension Daemon {
     // MARK: now and then
 
     var housekeepingDeadline: Instant {
-        var deadline = exitAt
-        for waiter in waiters { deadline = min(deadline, waiter.nextReport, waiter.deadline) }
-        if let job = jobs.first { deadline = min(deadline, job.retryAt) }
-        if engine.progress != nil {
-            deadline = min(deadline, (marks.last?.at ?? now) + Self.markInterval)
+        var deadline = min(exitAt, nextCloseAt)
+        if !waiters.isEmpty {
+            for waiter in waiters { deadline = min(deadline, waiter.nextReport, waiter.deadline) }
         }
-        for index in 0..<Reactor.connectionCount where uses[index].closing {
-            deadline = min(deadline, uses[index].closeAt)
+        if let job = jobs.first { deadline = min(deadline, job.retryAt) }
+        if engine.isResyncing {
+            deadline = min(deadline, (marks.last?.at ?? now) + Self.markInterval)
         }
         return deadline
     }
 
+    /// At the end of every turn: looks first whether there is anything to do.
     mutating func housekeep() {
-        logTransitions()
-        collectResults()
+        if engine.hasNews { logTransitions() }
+        if engine.hasNews || !jobs.isEmpty { collectResults() }
         advanceWaiters()
         stopListening()
-        updateMarks()
-        grantWaiting()
+        if engine.isResyncing || !marks.isEmpty { updateMarks() }
+        if !handshakes.isEmpty { grantWaiting() }
         exitWhenSent()
-        for index in 0..<Reactor.connectionCount
-        where uses[index].closing && now >= uses[index].closeAt {
-            uses[index].closeAt = .never
-            drop(index)
+        if now >= nextCloseAt { closeLate() }
+    }
+
+    private mutating func closeLate() {
+        nextCloseAt = .never
+        for index in 0..<Reactor.connectionCount where uses[index].closing {
+            if now >= uses[index].closeAt {
+                uses[index].closeAt = .never
+                drop(index)
+            }
+            nextCloseAt = min(nextCloseAt, uses[index].closeAt)
         }
     }
 

@@ -75,6 +75,7 @@ extension Reactor {
             finishingCount -= 1
             releasedCount += 1
             completions.append(.closed(connection: index))
+            reportsClosed = true
         }
     }
 

@@ -34,6 +34,10 @@ package import Support
     /// Payloads from here on should be expected as large.
     package static let largePayload = 16 << 10
 
+    /// Always `nil`. With it the compiler lends a reactor by its address; without, a call of a
+    /// function that does not mutate copies all of it to the stack first.
+    private let lentByAddress: (any Sendable)? = nil
+
     let ring: UnsafeMutablePointer<io_uring>
     let arena: UnsafeMutableRawPointer
     package let arenaSize: Int
@@ -65,6 +69,8 @@ package import Support
     var releasedCount = 0
 
     var completions = Queue<Completion>(capacity: 64 << 10)
+    /// Whether one of `completions` is a `closed`.
+    package internal(set) var reportsClosed = false
     /// What one completion of the kernel may lead to at most: all owners of both halves, and a few.
     static let reportsAtOnce = 8 * SendQueue.ownerLimit + 8
     /// Completions taken from the ring because it had to make room; the first `spillNext` are used.
@@ -142,12 +148,24 @@ package import Support
     /// - Parameter timeout: `nil` waits without limit.
     /// - Returns: how many completions there are to read, 0 after the timeout or a signal.
     package mutating func turn(timeout: Duration?) throws(SystemError) -> Int {
+        try turn(waiting: timeout.map { max($0.inNanoseconds, 0) })
+    }
+
+    /// The same with a moment of `now` instead of a length of time; `never` waits without limit.
+    package mutating func turn(until deadline: Instant, now: Instant) throws(SystemError) -> Int {
+        guard deadline != .never else { return try turn(waiting: nil) }
+        let left = deadline > now ? deadline.nanoseconds - now.nanoseconds : 0
+        return try turn(waiting: Int64(clamping: left))
+    }
+
+    private mutating func turn(waiting nanoseconds: Int64?) throws(SystemError) -> Int {
         completions.removeAll()
+        reportsClosed = false
         if releasedCount > 0 { releaseClosed() }
         depart()
         if finishingCount > 0 { finishClosed() }
         let busy = completions.count > 0 || spillNext < spill.count
-        try submit(waitingFor: busy ? .zero : timeout)
+        try submit(waiting: busy ? 0 : nanoseconds)
         while completions.count + Self.reportsAtOnce <= completions.capacity, let raw = next() {
             dispatch(raw)
         }
@@ -159,10 +177,9 @@ package import Support
     /// struct of this size is copied.
     package subscript(completion index: Int) -> Completion { mutating get { completions[index] } }
 
-    private mutating func submit(waitingFor timeout: Duration?) throws(SystemError) {
+    private mutating func submit(waiting nanoseconds: Int64?) throws(SystemError) {
         var code: Int32
-        if let timeout {
-            let nanoseconds = max(timeout.inNanoseconds, 0)
+        if let nanoseconds {
             var time = __kernel_timespec(
                 tv_sec: nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000)
             var first: UnsafeMutablePointer<io_uring_cqe>?

@@ -1,12 +1,12 @@
 import Support
 
 /// What the caller started an operation on a file for; comes back with its completion.
-package struct Token: Equatable, BitwiseCopyable, Sendable {
+@frozen @usableFromInline package struct Token: Equatable, BitwiseCopyable, Sendable {
     /// Kinds from here on are the reactor's own.
     static let firstReservedKind: UInt8 = 0xf0
-    static let payloadBits: UInt64 = 56
+    @usableFromInline static let payloadBits: UInt64 = 56
 
-    let bits: UInt64
+    @usableFromInline let bits: UInt64
 
     /// - Parameters:
     ///   - kind: the caller's choice, below 240.
@@ -19,8 +19,8 @@ package struct Token: Equatable, BitwiseCopyable, Sendable {
 
     init(bits: UInt64) { self.bits = bits }
 
-    package var kind: UInt8 { UInt8(truncatingIfNeeded: bits >> Self.payloadBits) }
-    package var payload: UInt64 { bits & (1 << Self.payloadBits - 1) }
+    @inlinable package var kind: UInt8 { UInt8(truncatingIfNeeded: bits >> Self.payloadBits) }
+    @inlinable package var payload: UInt64 { bits & (1 << Self.payloadBits - 1) }
 }
 
 /// What has happened; read after `Reactor.turn` with `Reactor.subscript(completion:)`.

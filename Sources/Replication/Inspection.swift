@@ -52,12 +52,18 @@ extension ReplicationEngine {
         package var started: Instant
     }
 
+    /// A resync runs or is paused; `progress` tells how far it is.
+    package var isResyncing: Bool {
+        state.connection == .syncSource || state.connection == .syncTarget
+            || state.connection == .pausedSyncS || state.connection == .pausedSyncT
+    }
+
+    /// `takeTransitions` or `takeResults` have something.
+    package var hasNews: Bool { !transitions.isEmpty || !results.isEmpty }
+
     /// `nil` when no resync runs.
     package var progress: Progress? {
-        guard
-            state.connection == .syncSource || state.connection == .syncTarget
-                || state.connection == .pausedSyncS || state.connection == .pausedSyncT
-        else { return nil }
+        guard isResyncing else { return nil }
         return Progress(
             total: resync.total, left: max(0, bitmap.setCount - resync.failedBlocks),
             failed: resync.failedBlocks, started: resync.started)

@@ -1,5 +1,7 @@
 # Loads by fio on exports and devices; needs $nodes, and nodes.sh for nbd_of. Sourced, not run.
 # shellcheck shell=bash
+# $nodes is set by whoever sources this.
+# shellcheck disable=SC2154
 
 # fio_verify TARGET... : random writes under load, read back and compared by their checksums. TARGET
 # is `--ioengine=nbd --uri=URI` or `--filename=DEVICE --ioengine=libaio --direct=1`; options follow.

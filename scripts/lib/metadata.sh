@@ -1,5 +1,7 @@
 # Meta data of disks that nobody uses, read and made by drbdmeta, the judge. Sourced, not run.
 # shellcheck shell=bash
+# $nodes is set by whoever sources this.
+# shellcheck disable=SC2154
 
 # drbdmeta_of DISK COMMAND...: drbdmeta remembers the last device of "no minor", which is none.
 drbdmeta_of() {
