@@ -90,6 +90,12 @@ extension ReplicationEngine {
             endOrder(.twoPrimaries)
             return
         }
+        guard diskUsable else {
+            // It failed while the peer was asked; to force a role makes no disk of none.
+            if state.connection >= .connected { sendState() }
+            endOrder(.noUpToDateDisk, "the disk failed")
+            return
+        }
         becomePrimary()
     }
 
