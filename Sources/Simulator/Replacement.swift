@@ -70,6 +70,8 @@ extension World {
         ) { try? Superblock(decoding: $0) }
         guard let mine = found?.uuids, mine.bitmap == 0 else { return false }
         let current = mine.current & ~1
-        return current != theirs.current & ~1 && current != theirs.bitmap & ~1
+        // Not in the middle of a resync: the old disk would look as if it had missed its P_SYNC_UUID
+        // (rule 51), and get no more than what this resync still has to do.
+        return current != theirs.current & ~1 && theirs.bitmap == 0
     }
 }
