@@ -112,6 +112,7 @@ package struct Profile {
         case 0..<6: replacesDisks = isPaired
         case 6: (isForeign, hasHistory) = (isPaired, false)
         case 7: (isForeign, hasHistory) = (isPaired, true)
+        case 8..<11: hidesRepd = [true, true]
         default: break
         }
     }
