@@ -31,6 +31,8 @@ static const unsigned shim_setup_deferred =
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
 static const unsigned shim_setup_cooperative = IORING_SETUP_COOP_TASKRUN;
 static const unsigned shim_setup_queue_size = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+static const unsigned shim_alarm = IORING_TIMEOUT_ABS | IORING_TIMEOUT_BOOTTIME;
+static const unsigned shim_alarm_update = IORING_TIMEOUT_ABS;
 static const unsigned shim_cancel_any = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY;
 
 #pragma clang assume_nonnull begin
