@@ -126,17 +126,26 @@ package struct ReplicationEngine: ~Copyable {
     /// procedure's next step goes on.
     package mutating func settle(now: Instant) {
         self.now = now
-        drainReady()
+        if ready.count > 0 { drainReady() }
         // What one procedure did may be what another waits for, and no event need follow.
         for _ in 0..<Self.settleLimit {
-            let old = (state, resync.stage, order.current)
+            let (rested, records) = (isResting, transitions.count)
+            let (stage, current) = (resync.stage, order.current)
             advance()
-            resumeClients()
+            if pausedClients > 0 { resumeClients() }
             resumeData()
             let again = ready.count > 0
-            drainReady()
-            if !again, old.0 == state, old.1 == resync.stage, old.2 == order.current { break }
+            if again { drainReady() }
+            // Every change of state leaves a record.
+            guard !again, transitions.count == records else { continue }
+            if rested && isResting || stage == resync.stage && current == order.current { break }
         }
+    }
+
+    /// No procedure is under way; requests may be.
+    private var isResting: Bool {
+        !attachment.isUnderWay && resync.stage == .idle && resync.fullStage == 0
+            && order.current == nil
     }
 
     /// Starts what `book.leave` released.
@@ -152,6 +161,11 @@ package struct ReplicationEngine: ~Copyable {
     /// Moves every procedure that can go on; each looks at durable versions and counts alone. A step
     /// can be what another one, or the same, waits for: so until nothing moves.
     private mutating func advance() {
+        // Nearly always nothing is under way, and nothing begins.
+        if isResting {
+            advanceOnce()
+            if isResting { return }
+        }
         var moved = true
         var rounds = 0
         while moved {
@@ -165,17 +179,18 @@ package struct ReplicationEngine: ~Copyable {
         }
     }
 
+    /// What has nothing to do is not called: this runs at every turn.
     private mutating func advanceOnce() {
-        advanceAttachment()
-        advanceOrders()
-        advanceLeaving()
-        advanceResync()
-        releaseHeld()
-        releaseGated()
-        advanceFlushes()
+        if attachment.isUnderWay { advanceAttachment() }
+        if order.current != nil { advanceOrders() }
+        if link.leavingVersion != nil { advanceLeaving() }
+        if resync.stage != .idle || resync.fullStage != 0 { advanceResync() }
+        if held.count > 0 { releaseHeld() }
+        if gated.count > 0 { releaseGated() }
+        if flushing.count > 0 { advanceFlushes() }
         wantStability()
         pumpMeta()
-        advanceClosing()
+        if state.disk == .failed { advanceClosing() }
     }
 
     /// Takes what happened since the last call.

@@ -70,7 +70,7 @@ struct Resync: ~Copyable {
     var started = Instant(nanoseconds: 0)
 
     /// New writes wait: the full resync that makes us source has not set its bits yet.
-    var startsAsSource: Bool {
+    @inline(__always) var startsAsSource: Bool {
         stage == .sourceStoring || stage == .sourceStarting || stage == .sourceAnnouncing
     }
 }

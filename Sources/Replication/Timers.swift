@@ -5,8 +5,7 @@ package import Support
 extension ReplicationEngine {
     /// When `tick` is to be called next, at the latest.
     package var nextDeadline: Instant {
-        var deadline = min(link.handshakeDeadline, link.pingDeadline)
-        for index in 0..<Self.linkLimit { deadline = min(deadline, link.deadlines[index]) }
+        var deadline = min(link.handshakeDeadline, link.pingDeadline, link.nextDeadline)
         if link.stage == .connecting { deadline = min(deadline, link.retryAt) }
         if link.stage == .parameters || link.stage == .running {
             if link.pingSent == nil {
@@ -53,10 +52,7 @@ extension ReplicationEngine {
                 connectionLost(.networkFailure, "the peer closed the meta connection")
             }
         }
-        for index in 0..<Self.linkLimit where now >= link.deadlines[index] {
-            if link.uses[index] == .accepted { record("a connection that said nothing was closed") }
-            close(UInt8(index))
-        }
+        if now >= link.nextDeadline { closeLate() }
         tryConnecting()
         tickPing()
         if link.stage == .running, now >= slowPeerDeadline {
@@ -66,6 +62,14 @@ extension ReplicationEngine {
                     + "\(options.timeout)")
         }
         tickOrders()
+    }
+
+    private mutating func closeLate() {
+        for index in 0..<Self.linkLimit where now >= link.deadlines[index] {
+            if link.uses[index] == .accepted { record("a connection that said nothing was closed") }
+            close(UInt8(index))
+        }
+        link.findNextDeadline()
     }
 
     private mutating func tickPing() {
