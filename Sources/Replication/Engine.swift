@@ -186,6 +186,8 @@ package struct ReplicationEngine: ~Copyable {
         if link.leavingVersion != nil { advanceLeaving() }
         if resync.stage != .idle || resync.fullStage != 0 { advanceResync() }
         if held.count > 0 { releaseHeld() }
+        // Extents become idle in more places than one; none of them may forget who waits.
+        if logQueue.count > 0 { retryLogQueue() }
         if gated.count > 0 { releaseGated() }
         if flushing.count > 0 { advanceFlushes() }
         wantStability()

@@ -340,6 +340,8 @@ extension ReplicationEngine {
         if resync.stage == .sourceStoring { sendUUIDs() }
         resync.announcedUUID = superblock.uuids.beginSource(random: random.next() | 8)
         resync.superblockVersion = touchSuperblock()
+        // From here on it is this bitmap UUID that a write without the peer relies on (S8).
+        order.generationVersion = resync.superblockVersion
         resync.stage = .sourceAnnouncing
     }
 

@@ -30,6 +30,7 @@ extension World {
             views.append(view)
         }
         report.crashChecks += 1
+        checkClearedBits()
         if views[0].forcesFullSync(views[1]) { return }
         let blocks = (checker.volumeSectors + 7) / 8
         for page in 0..<min(blocks, Int(first.capacity >> 3)) {
@@ -39,6 +40,26 @@ extension World {
                 "I-5",
                 "\(occasion): after a power cut now block \(page) differs (A "
                     + "#\(value(0, page)), B #\(value(1, page))) and nothing says so")
+            return
+        }
+    }
+
+    /// I-3: the source clears a bit after the target has, which says so by its ack.
+    private func checkClearedBits() {
+        guard
+            let source = nodes.first(where: { $0.engine.state.connection == .syncSource }),
+            other(source).engine.state.connection == .syncTarget,
+            source.isAlive, other(source).isAlive, !other(source).failsAnything
+        else { return }
+        let target = other(source)
+        let words = min(source.engine.bitmap.wordCount, target.engine.bitmap.wordCount)
+        for index in 0..<words {
+            let only = target.engine.bitmap.word(index) & ~source.engine.bitmap.word(index)
+            guard only != 0 else { continue }
+            violate(
+                "I-3",
+                "the source counts block \(index * 64 + only.trailingZeroBitCount) as in sync, "
+                    + "which the target still lacks")
             return
         }
     }

@@ -201,6 +201,8 @@ extension World {
 
     /// A sane operator takes the survivor only if it has everything.
     private func mayPromote(_ node: SimulatedNode) -> Bool {
+        // In the quiet phase first the nodes find together, then somebody is promoted.
+        if !isActive, !profile.isDirected { return node.engine.state.connection >= .connected }
         if profile.isInsane || director.lastPrimary == nil { return true }
         if node.engine.state.connection >= .connected { return true }
         if director.lastPrimary == Int(node.index) { return true }

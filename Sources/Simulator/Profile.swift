@@ -71,7 +71,7 @@ package struct Profile {
         chunk = pick([1, 4, 64, 1024, 1024]) << 10
         if size > 4 << 20 { chunk = max(chunk, 16 << 10) }
         if isPaired, size == 1 << 20, random.chance(1, in: 8) {
-            chunk = 100
+            chunk = 500
             largestWrite = 8 << 10
         }
         hasSlowPings = random.chance(1, in: 6)
@@ -79,7 +79,7 @@ package struct Profile {
         depth = pick([1, 4, 8, 32])
         pause = .microseconds(pick([2000, 5000, 20000, 100_000]))
         hotBlocks = pick([4, 32, 256, 4096])
-        if chunk > 100 { largestWrite = pick([4, 16, 64, 64, 700]) << 10 }
+        if chunk > 500 { largestWrite = pick([4, 16, 64, 64, 700]) << 10 }
         duration = .milliseconds(pick([1000, 2000, 4000]))
         faultInterval = .milliseconds(pick([50, 200, 800]))
         orderInterval = .milliseconds(pick([100, 500, 2000]))

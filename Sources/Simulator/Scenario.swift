@@ -4,12 +4,13 @@ import Support
 
 /// The accidents of safety.md by their numbers; each is played with the chances of many seeds.
 package enum Scenario: String, CaseIterable {
-    case s1, s2, s4, s5, s6, s7, s8, s9, s10, s11, s12, s15, minimal
+    case s1, s2, s4, s5, s6, s7, s8, s9, s10, s11, s12, s15, law1, minimal
 
     /// What it shows.
     package var sentence: String {
         switch self {
         case .minimal: "fresh disks, forced promotion, first sync, writes, flush, orderly end"
+        case .law1: "bits under equal generations are resynced, not left alone"
         case .s1: "overlapping writes leave the same bytes on both disks"
         case .s2: "a resync read does not overtake a write, nor the other way round"
         case .s4: "what the peer acknowledged and lost with its power comes back to it"
@@ -34,7 +35,7 @@ package enum Scenario: String, CaseIterable {
         case .s10: profile.replicationProtocol = .a
         case .s1: profile.replicationProtocol = profile.seed % 2 == 0 ? .a : .c
         case .s5: profile.replicationProtocol = profile.seed % 2 == 0 ? .b : .c
-        case .s2, .s4, .s6, .s7, .s8, .s9, .s11, .s12, .s15: break
+        case .law1, .s2, .s4, .s6, .s7, .s8, .s9, .s11, .s12, .s15: break
         }
     }
 
@@ -42,6 +43,7 @@ package enum Scenario: String, CaseIterable {
         world.begin()
         switch self {
         case .minimal: world.playMinimal()
+        case .law1: world.playBitUnderEqualGenerations()
         case .s1: world.playOverlap()
         case .s2: world.playResyncRead()
         case .s4: world.playLostByPeer(flushes: false)

@@ -1,4 +1,5 @@
 import DRBDWire
+import MetaDisk
 import Replication
 import Support
 
@@ -17,6 +18,21 @@ extension World {
         for number in asked { expectSuccess(number) }
         expectSuccess(ask(0, .flush))
         expectSuccess(ask(1, .read, block: 0, blocks: 60))
+    }
+
+    /// A disk with a bit of its own, as a tool or another kernel may leave it.
+    func playBitUnderEqualGenerations() {
+        let disk = nodes[0].disk
+        let page = Bytes(count: 4096)
+        page.setWord(0, 1 << 7)
+        guard let location = checker.locations[0] else { return }
+        disk.land(
+            from: page, at: 0, to: Int(location.bitmapOffset), count: 4096, durable: false)
+        page.fill(0, operation: 99, sector: 56, sectors: 8)
+        disk.land(from: page, at: 0, to: 7 << 12, count: 4096, durable: false)
+        disk.stabilise(before: disk.horizon)
+        checker.isLoose = true
+        expectPair()
     }
 
     func playOverlap() {

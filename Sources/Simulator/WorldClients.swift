@@ -118,7 +118,7 @@ extension World {
         length = min(length, sectors - first)
         operation.offset = first << 9
         operation.length = max(length, 1) << 9
-        operation.durable = operation.kind == .write && random.chance(1, in: 8)
+        operation.durable = operation.changes && random.chance(1, in: 8)
         return operation
     }
 

@@ -101,7 +101,11 @@ expect Inconsistent/Inconsistent bob dstate all
 echo "the first copy has progress in proc, and wait-sync shows it as lines"
 refused 17 '(-2)' alice primary r0
 expect '' alice primary --force r0
-node alice proc >"$scratch/output"
+copying() {
+    node alice proc >"$scratch/output"
+    grep -q '^ 0: cs:SyncSource' "$scratch/output"
+}
+wait_until 10 copying || fail "proc: $(cat "$scratch/output")"
 grep -q '^ 0: cs:SyncSource ro:Primary/Secondary ds:UpToDate/Inconsistent C r-----$' "$scratch/output" ||
     fail "proc: $(cat "$scratch/output")"
 grep -q "^"$'\t'"\[[=>.]*\] sync'ed: *[0-9.]*% ([0-9]*/[0-9]*)K\$" "$scratch/output" ||

@@ -51,7 +51,8 @@ cut_and_return() {
     cable stop
     node_wait "$primary" 'cs:(WFConnection|Unconnected|NetworkFailure)' 10 || fail "cut not noticed"
     # shellcheck disable=SC2046  # two options, two words
-    fio_blocks "$blocks" $(nbd_of "$primary")
+    mapfile -t target < <(nbd_of "$primary")
+    fio_blocks "$blocks" "${target[@]}"
     [[ $(node_value "$primary" oos) == $((blocks * 4)) ]] ||
         fail "$blocks blocks written alone, out of sync: $(node_value "$primary" oos) KiB"
     node_wait "$secondary" 'cs:(WFConnection|Unconnected|NetworkFailure)' 10 ||
@@ -108,7 +109,8 @@ matrix() {
             node_expect "$node" " $protocol r"
             count_from "$node"
             # shellcheck disable=SC2046  # two options, two words
-            fio_verify $(nbd_of "$node")
+            mapfile -t target < <(nbd_of "$node")
+            fio_verify "${target[@]}"
             node_ctl "$node" secondary
             sent_and_received "$node" 24576 "load under $protocol"
             same_disks "after load under $protocol"
@@ -184,6 +186,24 @@ kill_secondaries() {
         fail "the Secondary lacks records"
 }
 
+kill_both() {
+    local round
+    fill_records a
+    for ((round = 1; round <= $1; round++)); do
+        [[ $round == 1 ]] || node_primary a
+        write_records a
+        random_moment
+        kill -KILL "${node_pids[a]}" "${node_pids[b]}"
+        wait "${node_pids[a]}" "${node_pids[b]}" 2>/dev/null || true
+        wait "$writer" || fail "the writer failed: $(tail -n 3 "$nodes/records.log")"
+        node_up b
+        come_back a
+        same_disks "after both were killed"
+        records verify "${node_disks[b]}" "$nodes/records" >"$nodes/verify.log" ||
+            fail "$(cat "$nodes/verify.log")"
+    done
+}
+
 use_protocol() {
     node_down a
     node_down b
@@ -216,6 +236,8 @@ echo "protocol C: kill -9 of the Primary, $kills times: the promoted peer has ev
 kill_primaries "$kills" keeps
 echo "protocol C: kill -9 of the Secondary, $kills times: the writer never notices"
 kill_secondaries "$kills"
+echo "protocol C: kill -9 of both, $((kills / 4)) times"
+kill_both $((kills / 4))
 use_protocol A
 echo "protocol A: kill -9 of the Primary, $((kills / 4)) times: both are equal in the end"
 kill_primaries $((kills / 4)) loses

@@ -83,7 +83,7 @@ def connect(uri):
 
     handle = nbd.NBD()
     handle.connect_uri(uri)
-    return nbd, handle
+    return handle
 
 
 class Writer:
@@ -148,11 +148,13 @@ class Writer:
         handle.aio_pwrite(buffer, block * BLOCK, completion, flags)
 
     def run_nbd(self):
-        nbd, handle = connect(self.arguments.target)
+        import nbd
+
         limit = self.arguments.seconds
         began = time.monotonic()
         issued = 0
         try:
+            handle = connect(self.arguments.target)
             while not (self.stop and not self.busy):
                 late = limit and time.monotonic() - began > limit
                 self.stop = self.stop or bool(late) or self.failed > 0
@@ -225,7 +227,7 @@ def write(arguments):
 def reader(source):
     """A function that reads one block."""
     if "://" in source:
-        _, handle = connect(source)
+        handle = connect(source)
         return lambda block: bytes(handle.pread(BLOCK, block * BLOCK))
     file = os.open(source, os.O_RDONLY)
     return lambda block: os.pread(file, BLOCK, block * BLOCK)

@@ -19,6 +19,7 @@ lost='cs:(WFConnection|Unconnected|NetworkFailure|BrokenPipe|Timeout)'
 pair_disks() {
     mkdir -p "$nodes"
     node_disks=([a]=$(make_disk "$1") [b]=$(make_disk "$1"))
+    nodes_configure
 }
 
 pair_create_md() {
@@ -67,6 +68,10 @@ pair_same() {
 # pair_same_at_rest: after pair_down, meta data included.
 pair_same_at_rest() {
     same_data "${node_disks[a]}" "${node_disks[b]}" || fail "the disks differ at rest"
+    same_metadata_after_kernel
+}
+
+same_metadata_after_kernel() {
     drbdmeta_of "${node_disks[b]}" apply-al >/dev/null 2>&1 || fail "apply-al of b"
     same_metadata "${node_disks[a]}" "${node_disks[b]}"
 }

@@ -2,8 +2,6 @@
 set -euo pipefail
 . "$REPD_ROOT/scripts/lib/repd-and-kernel.sh"
 
-peer_of() { if [[ $1 == a ]]; then echo b; else echo a; fi; }
-
 # first_sync FROM: both disks fresh, FROM promoted by force.
 first_sync() {
     pair_create_md

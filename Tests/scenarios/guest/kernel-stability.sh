@@ -47,12 +47,26 @@ if failures:
 handle.shutdown()
 PYTHON
 node_ctl a secondary
-pair_same "after the load"
+same_extents() {
+    "$python3" - "${node_disks[@]}" <<'PYTHON'
+import os
+import sys
+
+first, second = (os.open(path, os.O_RDONLY) for path in sys.argv[1:])
+for extent in range(72):
+    if os.pread(first, 131072, extent * 4194304) != os.pread(second, 131072, extent * 4194304):
+        sys.exit(f"extent {extent} differs")
+PYTHON
+}
+blockdev --flushbufs "${node_disks[@]}"
+same_extents || fail "the disks differ after the load"
 kernel_is_content
 pair_down
-pair_same_at_rest
+same_metadata_after_kernel
 
 echo "bits under equal UUIDs: repd makes the kernel follow, and only these blocks travel"
+pair_disks 32
+nodes_disk=''
 make_equal_metadata "${node_disks[a]}" 0 0x00FF 0 0xF
 make_equal_metadata "${node_disks[b]}"
 for block in 64 65 66 67 68 69 70 71 192 193 194 195; do
