@@ -14,7 +14,8 @@ let settings: [SwiftSetting] =
         .strictMemorySafety(),
         .treatAllWarnings(as: .error),
     ]
-// Glibc hides O_DIRECT, accept4, fallocate flags and pipe2 without it, and liburing.h defines it.
+// Glibc hides O_DIRECT, accept4, fallocate flags and pipe2 without it. Only what is compiled as C may
+// see it: CShims.h says why.
 let linux: [CSetting] = [.define("_GNU_SOURCE")]
 
 let parser = Target.Dependency.product(

@@ -91,7 +91,7 @@ package import Support
         var flags = O_RDWR | O_CLOEXEC
         if kind == .blockDevice, extent == .whole { flags |= O_EXCL }
         var direct = true
-        var descriptor = unsafe Glibc.open(path, flags | Int32(shim_o_direct))
+        var descriptor = unsafe Glibc.open(path, flags | shim_o_direct)
         if descriptor < 0, errno == EINVAL {
             direct = false
             descriptor = unsafe Glibc.open(path, flags)
@@ -205,7 +205,7 @@ package import Support
         }
         if direct, offset <= 0 || offset > Int32(largestBlock) || memory > Int32(largestBlock) {
             let flags = fcntl(descriptor, F_GETFL)
-            _ = fcntl(descriptor, F_SETFL, flags & ~Int32(shim_o_direct))
+            _ = fcntl(descriptor, F_SETFL, flags & ~shim_o_direct)
             direct = false
         }
         let logical = kind == .blockDevice ? shim_logical_block_size(descriptor) : 512

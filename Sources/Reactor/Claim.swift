@@ -26,7 +26,7 @@ enum Claim {
             lock.l_start = off_t(clamping: offset)
             lock.l_len = off_t(clamping: length)
         }
-        guard unsafe fcntl(descriptor, Int32(shim_set_open_file_lock), &lock) == 0 else {
+        guard unsafe fcntl(descriptor, shim_set_open_file_lock, &lock) == 0 else {
             throw SystemError("fcntl", errno: errno)
         }
     }

@@ -196,11 +196,7 @@ package enum Sockets {
     /// Who is at the other end, for messages: an address, or of a unix socket `pid 1234`.
     package static func peerName(_ descriptor: Int32) -> String {
         if let address = SocketAddress(peerOf: descriptor) { return address.description }
-        var peer = ucred()
-        var size = socklen_t(MemoryLayout<ucred>.size)
-        guard unsafe getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0,
-            peer.pid > 0
-        else { return "unknown" }
-        return "pid \(peer.pid)"
+        let process = shim_peer_process(descriptor)
+        return process > 0 ? "pid \(process)" : "unknown"
     }
 }

@@ -105,7 +105,7 @@ extension ReplicationEngine {
     private mutating func beginPages(always flushFirst: Bool) {
         // Until the last page is copied no bit may be cleared that the flush does not cover.
         if meta.job != .freshLog { meta.freezesClears = true }
-        guard flushFirst else {
+        guard flushFirst, meta.job == .freshLog || !sabotaged(.clearsBeforeFlush) else {
             meta.step = .writing
             continueMeta()
             return

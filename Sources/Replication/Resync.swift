@@ -322,7 +322,7 @@ extension ReplicationEngine {
         switch resync.stage {
         case .targetReceiving:
             distrustLastBits()
-            resync.pagesVersion = writeOutBitmap()
+            if !sabotaged(.forgetsMergedBitmap) { resync.pagesVersion = writeOutBitmap() }
             resync.stage = .targetStoring
         case .sourceReceiving: resync.stage = .sourceStarting
         case .sourceSending: resync.receiveBit = bitmap.bitCount

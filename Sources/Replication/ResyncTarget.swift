@@ -6,10 +6,9 @@ import Support
 extension ReplicationEngine {
     /// The merged bitmap is the record on disk before anything is acknowledged.
     mutating func advanceStoring() {
-        let stored =
-            meta.bitmapDurable >= resync.pagesVersion
-            && meta.superblockDurable >= meta.superblockWanted
-        guard resync.fullStage == 0, stored || sabotaged(.forgetsMergedBitmap) else { return }
+        guard resync.fullStage == 0, meta.bitmapDurable >= resync.pagesVersion,
+            meta.superblockDurable >= meta.superblockWanted
+        else { return }
         if state.connection == .startingSyncT {
             resync.stage = .targetWaiting
             change("all blocks marked") { $0.connection = .wfSyncUUID }
@@ -61,8 +60,7 @@ extension ReplicationEngine {
     /// Blocks that may be asked for now: window, buffers and the administrator's cap (wire 12.4).
     private mutating func roomForRequests() -> Bool {
         guard state.connection == .syncTarget, resync.outstandingCount < Resync.requestLimit,
-            meta.bitmapDurable >= resync.pagesVersion || sabotaged(.forgetsMergedBitmap),
-            freePeerSlots.count > 64,
+            meta.bitmapDurable >= resync.pagesVersion, freePeerSlots.count > 64,
             resync.outstandingCount * Resync.requestBlocks < max(options.maximumBuffers, 64)
         else { return false }
         guard let limit = options.resyncRateLimit else { return true }
@@ -253,10 +251,6 @@ extension ReplicationEngine {
             if resync.failedBlocks == 0, bitmap.next(from: resync.cursor) == nil {
                 resync.cursor = 0
             }
-            return
-        }
-        if sabotaged(.upToDateTooEarly) {
-            endTarget()
             return
         }
         resync.stage = .targetFlushing

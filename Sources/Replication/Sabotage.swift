@@ -25,13 +25,13 @@ package enum Sabotage: String, CaseIterable, Sendable {
     case logBeforePages
     /// The pages of evicted extents are not written.
     case forgetsPages
-    /// A target is UpToDate before its data are flushed (S9).
-    case upToDateTooEarly
+    /// Pages with bits that a resync cleared are written before its data are flushed (S9).
+    case clearsBeforeFlush
     /// A client's flush does not wait for the peer (S5, S6).
     case flushIgnoresPeer
     /// Overlapping operations run at the same time (S1).
     case ignoresOverlap
-    /// The target begins before the merged bitmap is durable (S9).
+    /// The target does not store the merged bitmap before it begins (S9).
     case forgetsMergedBitmap
     /// A promotion does not wait for PRIMARY_IND (S18).
     case promotesAtOnce

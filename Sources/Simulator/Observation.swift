@@ -26,6 +26,9 @@ extension World {
         switch packet {
         case .data, .trim, .zeroes: checker.epochs.wrote(index)
         case .barrier: checker.epochs.barrier(index, Barrier(decoding: body).number)
+        case .negativeAck:
+            let ack = BlockAck(decoding: body)
+            refuse(Int(ack.sector) << 9, Int(ack.size))
         case .barrierAck:
             let ack = BarrierAck(decoding: body)
             checkBarrierAck(node, ack)

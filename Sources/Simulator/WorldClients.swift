@@ -23,6 +23,8 @@ struct ClientOperation: BitwiseCopyable {
     var wasMirrored = false
     /// When a part of it went to the disk, the peer was not sent it.
     var beganAlone = false
+    /// The peer answered a part of it with P_NEG_ACK.
+    var wasRefused = false
 
     var changes: Bool { kind == .write || kind == .trim || kind == .writeZeroes }
 }
@@ -298,19 +300,35 @@ extension World {
         handle(node, .replied(request: request))
     }
 
+    /// The peer could not write this range: whoever asked for it has only one copy.
+    func refuse(_ first: Int, _ bytes: Int) {
+        for client in clients {
+            for number in client.waiting {
+                let operation = operations[Int(number)]
+                guard operation.offset < first + bytes,
+                    first < operation.offset + operation.length
+                else { continue }
+                operations[Int(number)].wasRefused = true
+            }
+        }
+    }
+
     private func acknowledge(_ node: SimulatedNode, _ number: UInt32) {
         let state = node.engine.state
         let peerHasAll = state.connection >= .connected && state.peerDisk == .upToDate
         let operation = operations[Int(number)]
         switch operation.kind {
         case .write, .trim, .writeZeroes:
-            operations[Int(number)].wasMirrored = peerHasAll
-            checker.acked(number, node: Int(node.index), peerHasIt: peerHasAll, world: self)
+            // A refusal comes on the other socket than the state that explains it.
+            let peerHasIt = peerHasAll && !operation.wasRefused
+            operations[Int(number)].wasMirrored = peerHasIt
+            checker.acked(number, node: Int(node.index), peerHasIt: peerHasIt, world: self)
         case .flush:
             let peerToo = peerHasAll && node.engine.options.waitsForPeer
             checker.flushed(
                 node: Int(node.index), since: operation.submitted, peerToo: peerToo,
-                settled: peerHasAll && node.engine.everythingIsStable, world: self)
+                settled: peerHasAll && node.engine.everythingIsStable
+                    && node.engine.bitmap.setCount == 0, world: self)
         case .read: break
         }
     }

@@ -15,9 +15,9 @@
 # The binary for the module of the 8.4 generation; plain drbdsetup picks one of several by version.
 drbdsetup_84=/lib/drbd/drbdsetup-84
 # Faster than the defaults, so that tests do not wait: a fixed resync rate, and a lost peer is
-# noticed after two seconds and looked for every second.
+# noticed after three seconds and looked for every second.
 kernel_disk_options=(--resync-rate=200M --c-plan-ahead=0)
-kernel_net_options=(--protocol=C --ping-int=1 --ping-timeout=10 --connect-int=1)
+kernel_net_options=(--protocol=C --ping-int=1 --ping-timeout=20 --connect-int=1)
 
 # kernel_load [PARAMETER=VALUE...]: loads the module. Handlers run KERNEL_HELPER (/bin/true).
 # shellcheck disable=SC2120

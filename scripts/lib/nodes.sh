@@ -19,6 +19,8 @@ python3=/usr/bin/python3
 declare -A node_pids=() node_ports=() node_disks=() node_hosts=([a]=127.0.0.1 [b]=127.0.0.1)
 # More options of the sections net, disk and repd, for nodes_configure.
 nodes_net='' nodes_disk='' nodes_repd=''
+# How fast a node resyncs of which the other one is the source.
+nodes_rate='resync-rate 200M;'
 # Where each node finds the other one, if not at its own port: the ports of a proxy.
 declare -A node_sees_peer_at=()
 
@@ -51,12 +53,12 @@ resource r0 {
     net {
         protocol $2;
         ping-int 1;
-        ping-timeout 10;
+        ping-timeout 20;
         connect-int 1;
         $nodes_net
     }
     disk {
-        resync-rate 200M;
+        $nodes_rate
         c-plan-ahead 0;
         $nodes_disk
     }

@@ -2,9 +2,9 @@
 // importer cannot see are named here.
 #ifndef REPD_CSHIMS_H
 #define REPD_CSHIMS_H
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
+// Before anything that asks for more of Glibc, as liburing.h does: with _GNU_SOURCE or _XOPEN_SOURCE
+// fd_set has other members than in Swift's Glibc module, and a clean build then may or may not notice.
+#include <sys/select.h>
 #include <linux/io_uring.h>
 #include <liburing.h>
 #include <fcntl.h>
@@ -13,19 +13,14 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-// No header that brings <sys/types.h>: its fd_set differs from that of Swift's Glibc module, because
-// of _GNU_SOURCE.
 
 // What the importer leaves out, or imports with a type that needs a conversion at every use.
 enum {
-    shim_o_direct = O_DIRECT,
     shim_send_flags = MSG_NOSIGNAL | MSG_WAITALL,
     shim_punch_hole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
     shim_zero_range = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-    shim_poll_hangup = POLLRDHUP,
     shim_lock_exclusive = LOCK_EX | LOCK_NB,
     shim_lock_shared = LOCK_SH | LOCK_NB,
-    shim_set_open_file_lock = F_OFD_SETLK,
 };
 static const unsigned shim_setup_deferred =
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
@@ -34,6 +29,11 @@ static const unsigned shim_setup_queue_size = IORING_SETUP_CQSIZE | IORING_SETUP
 static const unsigned shim_alarm = IORING_TIMEOUT_ABS | IORING_TIMEOUT_BOOTTIME;
 static const unsigned shim_alarm_update = IORING_TIMEOUT_ABS;
 static const unsigned shim_cancel_any = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY;
+
+// Glibc names these only with _GNU_SOURCE.
+extern const int shim_o_direct;
+extern const int shim_poll_hangup;
+extern const int shim_set_open_file_lock;
 
 #pragma clang assume_nonnull begin
 
@@ -64,6 +64,9 @@ int shim_logical_block_size(int descriptor);
 int shim_direct_alignment(int descriptor, int *memory, int *offset);
 
 int shim_pidfd_open(int process);
+
+/// The process at the other end of a unix socket, or 0.
+int shim_peer_process(int socket);
 
 /// Waits for nothing: the exit status of a child that has ended, its signal number negated, or
 /// INT_MIN if it has not ended.
