@@ -48,11 +48,14 @@ def machine():
 
 
 def once(setup, fio, count):
+    block = next(word for word in fio if word.startswith("--bs="))[len("--bs="):]
+    total = count << {"k": 10, "m": 20}[block[-1]]
     before = {name: running(pid) for name, pid in setup.processes.items()}
     start = machine()
     subprocess.run(
-        ["fio", "--name=count", "--ioengine=nbd", f"--uri={setup.uri}", f"--number_ios={count}",
-         f"--size={(setup.size >> 20) - 8}M", "--loops=1000", "--norandommap", "--output-format=terse", *fio],
+        ["fio", "--name=count", "--ioengine=nbd", f"--uri={setup.uri}",
+         f"--io_size={total * int(block[:-1])}", f"--size={(setup.size >> 20) - 8}M",
+         "--norandommap", "--output-format=terse", *fio],
         check=True, stdout=subprocess.DEVNULL)
     elapsed = machine() - start
     return elapsed, {name: running(pid) - before[name] for name, pid in setup.processes.items()}
