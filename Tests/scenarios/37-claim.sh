@@ -2,7 +2,7 @@
 # A node is killed while its disk has not done its writes yet; they may not land after its successor
 # has begun to serve. What keeps them away is the claim on the disk: the successor that reaches the
 # same disk by another name, where there is nothing to claim, is overtaken by them.
-# timeout: 90
+# timeout: 240
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 . "$REPD_ROOT/scripts/lib/nodes.sh"
