@@ -85,7 +85,7 @@ let package = Package(
         tests("MetaDiskTests", ["MetaDisk", "Support"], exclude: ["Fixtures"]),
         tests("ReplicationTests", ["Replication", "DRBDWire", "MetaDisk", "Support"]),
         tests("NBDTests", ["NBD", "Support"]),
-        tests("ReactorTests", ["Reactor", "Support"]),
+        tests("ReactorTests", ["CShims", "Reactor", "Support"]),
         tests("ConfigurationTests", ["Configuration", "Support"], exclude: ["Fixtures"]),
         tests("StatusTests", ["Status", "DRBDWire"], exclude: ["Fixtures"]),
         tests("ControlTests", ["Control", "DRBDWire", "Status"]),

@@ -1,5 +1,8 @@
 // The only C. liburing's functions import into Swift as they are; macros, flags and what the
 // importer cannot see are named here.
+//
+// Glibc's structures belong to this module as well as to Swift's Glibc, whichever the compiler meets
+// first: a file that uses members of stat, sockaddr and the like imports both.
 #ifndef REPD_CSHIMS_H
 #define REPD_CSHIMS_H
 // Before anything that asks for more of Glibc, as liburing.h does: with _GNU_SOURCE or _XOPEN_SOURCE
