@@ -76,7 +76,7 @@ let package = Package(
         library("Simulator", ["DRBDWire", "MetaDisk", "Replication", "Support"]),
         program("repd", ["Node", "Support", parser, logging]),
         program("repctl", ["Administration", "Configuration", "Control", "Status", parser]),
-        program("repsim", ["Simulator", parser]),
+        program("repsim", ["Simulator", "Replication", parser]),
         program(
             "engine-bench", ["DRBDWire", "MetaDisk", "NBD", "Replication", "Support"],
             path: "Benchmarks/EngineWrites"),
@@ -95,6 +95,6 @@ let package = Package(
                 "Administration", "Configuration", "Control", "DRBDWire", "MetaDisk", "repctl",
                 "Status", "Support", parser,
             ]),
-        tests("SimulatorTests", ["Simulator", "Replication", "Support"]),
+        tests("SimulatorTests", ["DRBDWire", "Simulator", "Replication", "Support"]),
     ]
 )

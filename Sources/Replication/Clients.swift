@@ -128,7 +128,8 @@ extension ReplicationEngine {
             var buffer = none
             if arrival.zeroing {
                 // Not more extents than there are slots in the log (safety.md S15).
-                let limit = min(Self.zeroSegment, UInt32(min(log.slotCount, 4)) << 22)
+                let slots = sabotaged(.discardsUncut) ? 4 : min(log.slotCount, 4)
+                let limit = min(Self.zeroSegment, UInt32(slots) << 22)
                 length = min(arrival.left, limit - UInt32(arrival.offset % UInt64(limit)))
             } else {
                 guard freeClientSlots.count > 0, let taken = pool.take(length, client: true) else {

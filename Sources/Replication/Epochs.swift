@@ -75,7 +75,7 @@ extension ReplicationEngine {
         let idle = now >= link.lastDataSent + pace.idleTime
         if open.count > 0, waits || idle || now >= open.opened + pace.epochAge { closeEpoch() }
         guard !peer.isRepd, waits || idle, transfer.epochCount > 1, link.probe == nil,
-            transfer.open.count == 0
+            transfer.open.count == 0, !sabotaged(.asksForNoProof)
         else { return }
         let newest = transfer.open.number &- 1
         guard Int32(bitPattern: newest &- transfer.proven) > 0, size > 0 else { return }

@@ -86,7 +86,7 @@ extension ReplicationEngine {
             }
             return
         }
-        guard state.peer != .primary else {
+        guard state.peer != .primary || sabotaged(.allowsTwoPrimaries) else {
             endOrder(.twoPrimaries)
             return
         }

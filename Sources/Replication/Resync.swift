@@ -190,7 +190,9 @@ extension ReplicationEngine {
 
     /// Of a kernel's bitmap the last 64 bits may be missing (safety.md S13).
     private mutating func distrustLastBits() {
-        guard !peer.isRepd, bitmap.bitCount & 63 == 0, bitmap.bitCount > 0 else { return }
+        guard !peer.isRepd, bitmap.bitCount & 63 == 0, bitmap.bitCount > 0,
+            !sabotaged(.trustsLastBits)
+        else { return }
         bitmap.set(bitmap.bitCount - 64, through: bitmap.bitCount - 1)
     }
 

@@ -1,46 +1,55 @@
 /// Deliberate faults, each the lack of one mechanism of safety.md, to judge the simulator by.
 ///
 /// They exist only where the package is built with REPD_FAULTS set (scripts/test-faults); in every
-/// other build `sabotaged` is the constant false.
+/// other build `sabotaged` is the constant false. `Scenario.lacks` says which accident shows which.
 package enum Sabotage: String, CaseIterable, Sendable {
-    /// A write does not wait for its extents in the log (law 2).
-    case skipsLogWait
-    /// What the peer may lack becomes no bits when the connection is lost (S4).
-    case noBitsAtTheCut
-    /// What was acknowledged becomes no bits, although no barrier proved it stable (S4).
-    case forgetsAcknowledged
-    /// A Primary that lost its peer goes on under the old generation (S8).
-    case noNewGeneration
-    /// A demotion does not wait until the peer has everything (S10).
-    case demotesAtOnce
-    /// A read for the resync has no place in the order (S2).
-    case readsUnordered
-    /// The source clears a bit when the block is sent.
-    case clearsAtSend
-    /// A write is answered before the local disk is done.
-    case acksBeforeLocal
-    /// A barrier is acknowledged before the flush (S5).
-    case acksBeforeFlush
-    /// The log block may be durable before the pages of the extents that it evicts.
-    case logBeforePages
-    /// The pages of evicted extents are not written.
-    case forgetsPages
-    /// Pages with bits that a resync cleared are written before its data are flushed (S9).
-    case clearsBeforeFlush
-    /// A client's flush does not wait for the peer (S5, S6).
-    case flushIgnoresPeer
-    /// Overlapping operations run at the same time (S1).
-    case ignoresOverlap
-    /// The target does not store the merged bitmap before it begins (S9).
-    case forgetsMergedBitmap
-    /// A promotion does not wait for PRIMARY_IND (S18).
-    case promotesAtOnce
-    /// Set bits under equal generations are left alone (law 1).
-    case ignoresSetBits
-    /// The mark of a crashed Primary is forgotten at attach.
-    case forgetsCrash
-    /// A failed write is answered as done, and the disk is kept (S11).
-    case hidesWriteErrors
+    case skipsLogWait, noBitsAtTheCut, forgetsAcknowledged, noNewGeneration, demotesAtOnce
+    case readsUnordered, clearsAtSend, acksBeforeLocal, acksBeforeFlush, logBeforePages
+    case forgetsPages, clearsBeforeFlush, flushIgnoresPeer, ignoresOverlap, forgetsMergedBitmap
+    case promotesAtOnce, ignoresSetBits, forgetsCrash, hidesWriteErrors, trustsFailedFlush
+    case forgetsStaleRequests, asksForNoProof, allowsTwoPrimaries, trustsLastBits
+    case keepsOldSuperblock, discardsUncut
+
+    /// What is missing.
+    package var sentence: String {
+        switch self {
+        case .skipsLogWait: "no activity log: a write does not wait for its extents (law 2)"
+        case .noBitsAtTheCut: "no bit at the cut: what the peer may lack is forgotten (S4)"
+        case .forgetsAcknowledged:
+            "entries dropped at the ack: no bits for what no barrier proved stable (S4)"
+        case .noNewGeneration: "no new UUID: a Primary goes on alone under the old one (S8)"
+        case .demotesAtOnce: "demotion that does not wait until the peer has everything (S10)"
+        case .readsUnordered: "resync read not ordered: it has no place among the writes (S2)"
+        case .clearsAtSend: "the source clears a bit when the block is sent (S9)"
+        case .acksBeforeLocal: "a write is answered before the local disk is done"
+        case .acksBeforeFlush: "a barrier is acknowledged before the flush (S5)"
+        case .logBeforePages:
+            "the log block may be durable before the pages of the extents that it evicts (law 2)"
+        case .forgetsPages: "the pages of evicted extents are not written (law 2)"
+        case .clearsBeforeFlush:
+            "pages whose bits a resync cleared are written before its data are flushed (S9)"
+        case .flushIgnoresPeer: "a client's flush does not wait for the peer (S5, S6)"
+        case .ignoresOverlap: "overlapping operations run at the same time (S1)"
+        case .forgetsMergedBitmap:
+            "the target does not store the merged bitmap before it begins (S9)"
+        case .promotesAtOnce: "a promotion does not wait for PRIMARY_IND (S18)"
+        case .ignoresSetBits: "set bits under equal generations are left alone (law 1)"
+        case .forgetsCrash: "the mark of a crashed Primary is forgotten at attach"
+        case .hidesWriteErrors:
+            "a failed write is answered as done, and the disk is kept (S11)"
+        case .trustsFailedFlush: "a flush that failed counts as done (S7)"
+        case .forgetsStaleRequests:
+            // The mechanism is the node's; the simulator plays the node.
+            "a new connection does not wait for what an older one left undecoded (S3)"
+        case .asksForNoProof: "a kernel's epoch waits for a proof that nobody asks for (S6)"
+        case .allowsTwoPrimaries: "nobody minds that the other node is Primary, too (S12)"
+        case .trustsLastBits: "the last 64 bits of a kernel's bitmap are believed (S13)"
+        case .keepsOldSuperblock:
+            // The mechanism is in MetaDisk; the simulator leaves its steps out.
+            "create-md empties log and bitmap under the old super block (S14)"
+        case .discardsUncut: "a discard may take more extents than the log has slots (S15)"
+        }
+    }
 
     #if REPD_FAULTS
         /// What is broken in this process.
@@ -49,7 +58,7 @@ package enum Sabotage: String, CaseIterable, Sendable {
 }
 
 @inline(__always)
-func sabotaged(_ fault: Sabotage) -> Bool {
+package func sabotaged(_ fault: Sabotage) -> Bool {
     #if REPD_FAULTS
         return unsafe Sabotage.active == fault
     #else

@@ -32,7 +32,9 @@ extension ReplicationEngine {
         }
         if sourceSideNews(theirs, &disk) { return }
         // S12: the kernel does not check this in an established connection; we do.
-        if theirs.role == .primary, state.role == .primary, state.connection >= .connected {
+        if theirs.role == .primary, state.role == .primary, state.connection >= .connected,
+            !sabotaged(.allowsTwoPrimaries)
+        {
             beginGenerationIfNeeded("both nodes would be Primary")
             connectionLost(.protocolError, "the peer became Primary although this node is")
             return
@@ -93,7 +95,9 @@ extension ReplicationEngine {
             peer.considerResync = false
         }
         let first = state.connection == .wfReportParams
-        if first, state.role == .primary, theirs.role == .primary {
+        if first, state.role == .primary, theirs.role == .primary,
+            !sabotaged(.allowsTwoPrimaries)
+        {
             if case .refuse = verdict {
             } else {
                 verdict = .refuse("both nodes are Primary, which the configuration does not allow")

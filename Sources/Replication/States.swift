@@ -174,7 +174,7 @@ extension ReplicationEngine {
     /// What speaks against the new state alone; the first that applies.
     func softRefusal(_ new: StateWord) -> StateCode? {
         if new.role == .primary {
-            if new.peer == .primary { return .twoPrimaries }
+            if new.peer == .primary, !sabotaged(.allowsTwoPrimaries) { return .twoPrimaries }
             if new.connection < .connected, new.disk < .upToDate { return .noUpToDateDisk }
             if new.disk <= .inconsistent, new.peerDisk <= .inconsistent { return .noUpToDateDisk }
         }

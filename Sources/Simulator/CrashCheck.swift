@@ -13,7 +13,9 @@ extension World {
 
     /// Imagines a power cut of both nodes at this moment and compares what is left.
     func checkCrashNow(_ occasion: String) {
-        guard violation == nil, let first = checker.locations[0], checker.locations[1] != nil else {
+        guard violation == nil, imaginesPowerCuts, let first = checker.locations[0],
+            checker.locations[1] != nil
+        else {
             return
         }
         let losses: [SimulatedDisk.Loss] = [.some, .torn, .everything, .nothing]

@@ -20,6 +20,9 @@ struct Director {
     /// No client gets in any more.
     var isClosed = [false, false]
     var wasEverGood = false
+    /// The disk was in the drawer: it is good by its own meta data, but old.
+    var hasOldDisk = [false, false]
+    var disksReplaced = 0
     var results: [CommandResult] = []
     /// Directed scenarios look at the results themselves.
     var keepsResults = false
@@ -75,6 +78,7 @@ extension World {
         schedule(.operatorActs, in: spread(.milliseconds(100)))
         guard isActive else { return }
         keepGoing(patiently: false)
+        if profile.replacesDisks { replaceSomeDisk() }
         guard
             random.chance(
                 100, in: UInt64(max(100, profile.orderInterval.inNanoseconds / 1_000_000)))
@@ -105,8 +109,8 @@ extension World {
     private func reconnect(_ node: SimulatedNode) {
         let index = Int(node.index)
         switch director.refusals[index] {
-        case .none, .other, .unrelated: break
-        case .splitBrain, .equalWithBits, .targetIsPrimary:
+        case .none, .other: break
+        case .splitBrain, .equalWithBits, .targetIsPrimary, .unrelated:
             guard isVictim(node) else { break }
             if node.engine.state.role == .primary {
                 demote(node)
@@ -118,6 +122,11 @@ extension World {
             checker.mayLose[index] = true
             note(node, "the operator gives up this node's changes")
             report.resolutions += 1
+            if refusal == .unrelated {
+                // Nothing else helps: the text says so.
+                renew(node) { createMetadata($0) }
+                return
+            }
             if refusal == .equalWithBits {
                 perform(node, .invalidate)
                 return
@@ -201,6 +210,7 @@ extension World {
 
     /// A sane operator takes the survivor only if it has everything.
     private func mayPromote(_ node: SimulatedNode) -> Bool {
+        if director.hasOldDisk[Int(node.index)] { return false }
         // In the quiet phase first the nodes find together, then somebody is promoted.
         if !isActive, !profile.isDirected { return node.engine.state.connection >= .connected }
         if profile.isInsane || director.lastPrimary == nil { return true }
@@ -232,7 +242,7 @@ extension World {
         case 4: orderInvalidate(node)
         case 5: if state.role == .primary, random.chance(1, in: 4) { demote(node) }
         case 6: if random.chance(1, in: 4) { stopOrderly(node) }
-        case 7: promote(node, force: false)
+        case 7: if !director.hasOldDisk[Int(node.index)] { promote(node, force: false) }
         case 8:
             perform(node, .connect(discardMyData: false))
         default: break
@@ -246,6 +256,7 @@ extension World {
         }
         let peer = other(node)
         guard peer.isAlive, peer.engine.state.disk == .upToDate,
+            !director.hasOldDisk[Int(peer.index)],
             state.connection == .connected || profile.isInsane && state.connection == .standAlone
         else { return }
         checker.mayLose[Int(node.index)] = true

@@ -26,8 +26,8 @@ extension World {
     }
 
     func inject(_ kind: FaultKind, at node: SimulatedNode) {
-        report.faults[kind.rawValue] += 1
         note(node, "FAULT \(kind.name)")
+        if takesEffect(kind, at: node) { report.faults[kind.rawValue] += 1 }
         switch kind {
         case .cut: cut(node, onlyOne: false)
         case .cutOneSocket: cut(node, onlyOne: true)
@@ -50,6 +50,20 @@ extension World {
         case .blackHole, .blackHoleOneWay: healLater(.milliseconds(2500))
         case .writeError, .readError, .flushError, .metaError, .slowDisk:
             healLater(.milliseconds(300))
+        }
+    }
+
+    /// Errors of the disk are counted where an operation meets them.
+    private func takesEffect(_ kind: FaultKind, at node: SimulatedNode) -> Bool {
+        switch kind {
+        case .cut, .cutOneSocket: node.links.contains { $0.state == .open }
+        case .kill, .powerLoss: node.isAlive
+        case .killBoth, .powerLossBoth: nodes.allSatisfy(\.isAlive)
+        case .blackHole, .blackHoleOneWay:
+            nodes.contains { $0.links.contains { $0.state == .open } }
+        case .writeError, .readError, .flushError, .metaError: false
+        case .clientDeath: profile.clientsDie && clients.contains { $0.number >= 0 }
+        case .slowDisk: node.isAlive && node.diskIsOpen
         }
     }
 

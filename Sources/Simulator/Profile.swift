@@ -16,8 +16,13 @@ package struct Profile {
     var compressesBitmap = true
     var koCount = 7
     var hasCache = [true, true]
-    /// Each node takes the other for a kernel: no private feature bit.
-    var hidesRepd = false
+    /// By node: its peer takes it for a kernel, because the private feature bit is masked away.
+    var hidesRepd = [false, false]
+    /// The disks were never a pair; by `hasHistory` each has a past of its own.
+    var isForeign = false
+    var hasHistory = false
+    /// The operator replaces disks, and puts old ones back.
+    var replacesDisks = false
 
     /// Mean times.
     var diskTime: Duration = .microseconds(200)
@@ -99,6 +104,13 @@ package struct Profile {
             for kind in FaultKind.allCases where kind.isDiskError {
                 faultWeights[kind.rawValue] = 0
             }
+        }
+        // What came later is drawn last, so that older seeds keep their meaning.
+        switch random.next() % 48 {
+        case 0..<6: replacesDisks = isPaired
+        case 6: (isForeign, hasHistory) = (isPaired, false)
+        case 7: (isForeign, hasHistory) = (isPaired, true)
+        default: break
         }
     }
 

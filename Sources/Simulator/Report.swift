@@ -16,16 +16,26 @@ package struct Report {
     var refusals = [Int](repeating: 0, count: Director.Refusal.names.count)
 
     /// What one node held against the other's packets; numbers replaced.
-    private var complaints: [(text: String, count: Int)] = []
+    private(set) var complaints: [(text: String, count: Int)] = []
+    private static let complaintLimit = 200
+    /// What one process tells another of them fits into a pipe.
+    static let complaintsTold = 30
 
     package init() {}
 
     mutating func count(complaint text: String) {
-        let plain = String(text.map { $0.isNumber ? "0" : $0 })
+        var plain = ""
+        for character in text.prefix(160) where !character.isNumber || plain.last != "0" {
+            plain.append(character.isNumber ? "0" : character)
+        }
+        add(complaint: plain, count: 1)
+    }
+
+    mutating func add(complaint plain: String, count: Int) {
         if let index = complaints.firstIndex(where: { $0.text == plain }) {
-            complaints[index].count += 1
-        } else {
-            complaints.append((plain, 1))
+            complaints[index].count += count
+        } else if complaints.count < Self.complaintLimit {
+            complaints.append((plain, count))
         }
     }
 
@@ -46,16 +56,21 @@ package struct Report {
         zip(names, counts).filter { $0.1 > 0 }.map { "\($0.0) \($0.1)" }.joined(separator: ", ")
     }
 
+    /// Faults and rules that did not occur.
+    package var missing: [String] {
+        let kinds = zip(FaultKind.allCases, faults).filter { $0.1 == 0 }.map { $0.0.name }
+        return kinds + zip(RuleRecord.rules, rules).filter { $0.1 == 0 }.map { "rule \($0.0)" }
+    }
+
     package var text: String {
         let states = (0..<24).map { ConnectionState(rawValue: UInt8($0))?.name ?? "" }
         let names = (0..<256).map { Packet(rawValue: UInt16($0))?.name ?? "" }
-        let missing = zip(RuleRecord.rules, rules).filter { $0.1 == 0 }.map { "\($0.0)" }
         return """
             runs \(runs), events \(events), requests \(requests), errors \(errors), \
             power cuts imagined \(crashChecks), split brains resolved \(resolutions)
             faults: \(table(FaultKind.allCases.map(\.name), faults))
             rules: \(table(RuleRecord.rules.map { "\($0)" }, rules))
-            rules that never decided: \(missing.joined(separator: " "))
+            never occurred: \(missing.isEmpty ? "nothing" : missing.joined(separator: ", "))
             refusals: \(table(Director.Refusal.names, refusals))
             states entered: \(table(states, connections))
             packets: \(table(names, packets))

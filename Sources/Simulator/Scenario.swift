@@ -1,10 +1,11 @@
 import DRBDWire
-import Replication
+package import Replication
 import Support
 
 /// The accidents of safety.md by their numbers; each is played with the chances of many seeds.
 package enum Scenario: String, CaseIterable {
-    case s1, s2, s4, s5, s6, s7, s8, s9, s10, s11, s12, s15, law1, minimal
+    case s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, s18, law1, law2, rule41,
+        minimal
 
     /// What it shows.
     package var sentence: String {
@@ -13,6 +14,8 @@ package enum Scenario: String, CaseIterable {
         case .law1: "bits under equal generations are resynced, not left alone"
         case .s1: "overlapping writes leave the same bytes on both disks"
         case .s2: "a resync read does not overtake a write, nor the other way round"
+        case .s3:
+            "what a client left undecoded on an old connection does not come over its newer writes"
         case .s4: "what the peer acknowledged and lost with its power comes back to it"
         case .s5: "what a barrier acknowledged survives a power cut of the peer"
         case .s6: "a flush is answered although nobody sends anything afterwards"
@@ -21,8 +24,41 @@ package enum Scenario: String, CaseIterable {
         case .s9: "a target that loses power in its resync is resynced again"
         case .s10: "a demotion takes everything over to the peer, in protocol A too"
         case .s11: "a Primary whose disk fails answers nothing more with success"
-        case .s12: "two Primaries that meet again are a split brain"
-        case .s15: "discards are zeros on both nodes"
+        case .s12:
+            "of two promotions at once one is refused; two Primaries that meet are a split brain"
+        case .s13: "blocks that a kernel forgot with the last 64 bits of its bitmap are copied"
+        case .s14: "create-md that dies anywhere never leaves old generations with an empty bitmap"
+        case .s15: "discards are zeros on both nodes, also over more extents than the log has slots"
+        case .s18: "a write begins when the role is on disk, however slow that is"
+        case .law2: "extents that leave the log leave their bits on disk"
+        case .rule41:
+            "a copy of the running Primary's disk becomes its peer's, and is brought up to date"
+        }
+    }
+
+    /// Without each of these mechanisms it happens: scripts/test-faults shows that it is seen.
+    package var lacks: [Sabotage] {
+        switch self {
+        case .s1: [.ignoresOverlap, .acksBeforeLocal]
+        case .s2: [.readsUnordered]
+        case .s3: [.forgetsStaleRequests, .ignoresOverlap]
+        case .s4: [.noBitsAtTheCut, .forgetsAcknowledged]
+        case .s5: [.acksBeforeFlush]
+        case .s6: [.asksForNoProof, .flushIgnoresPeer]
+        case .s7: [.trustsFailedFlush]
+        case .s8: [.noNewGeneration, .forgetsCrash]
+        case .s9: [.clearsBeforeFlush, .forgetsMergedBitmap, .clearsAtSend]
+        case .s10: [.demotesAtOnce]
+        case .s11: [.hidesWriteErrors]
+        case .s12: [.allowsTwoPrimaries]
+        case .s13: [.trustsLastBits]
+        case .s14: [.keepsOldSuperblock]
+        case .s15: [.discardsUncut]
+        case .s18: [.promotesAtOnce]
+        case .law1: [.ignoresSetBits]
+        case .law2: [.logBeforePages, .forgetsPages]
+        case .minimal: [.skipsLogWait]
+        case .rule41: []
         }
     }
 
@@ -35,7 +71,19 @@ package enum Scenario: String, CaseIterable {
         case .s10: profile.replicationProtocol = .a
         case .s1: profile.replicationProtocol = profile.seed % 2 == 0 ? .a : .c
         case .s5: profile.replicationProtocol = profile.seed % 2 == 0 ? .b : .c
-        case .law1, .s2, .s4, .s6, .s7, .s8, .s9, .s11, .s12, .s15: break
+        case .s6: profile.hidesRepd = profile.seed % 2 == 0 ? [false, false] : [true, true]
+        case .s13:
+            profile.hidesRepd = [false, true]
+            // 256 bits: the size that a kernel forgets something of.
+            profile.deviceSizes = [266 << 12, 266 << 12]
+        case .s15:
+            guard profile.seed % 2 == 1 else { break }
+            profile.deviceSizes = [16 << 20, 16 << 20]
+            profile.logExtents = 2
+        case .law2:
+            profile.deviceSizes = [16 << 20, 16 << 20]
+            profile.logExtents = 2
+        case .law1, .s18, .s2, .s3, .s4, .s7, .s8, .s9, .s11, .s12, .s14, .rule41: break
         }
     }
 
@@ -46,6 +94,7 @@ package enum Scenario: String, CaseIterable {
         case .law1: world.playBitUnderEqualGenerations()
         case .s1: world.playOverlap()
         case .s2: world.playResyncRead()
+        case .s3: world.playStaleRequest()
         case .s4: world.playLostByPeer(flushes: false)
         case .s5: world.playLostByPeer(flushes: true)
         case .s6: world.playQuietFlush()
@@ -55,7 +104,12 @@ package enum Scenario: String, CaseIterable {
         case .s10: world.playSwitch()
         case .s11: world.playFailedDisk()
         case .s12: world.playTwoPrimaries()
+        case .s13: world.playForgottenBits()
+        case .s14: world.playCreation()
         case .s15: world.playDiscards()
+        case .s18: world.playSlowPromotion()
+        case .law2: world.playEvictions()
+        case .rule41: world.playCopiedDisk()
         }
         if world.violation == nil { world.settleDown() }
     }
@@ -98,7 +152,7 @@ extension World {
         }
     }
 
-    private func wakeClients() {
+    func wakeClients() {
         for index in clients.indices where clients[index].number < 0 { clientWakes(index) }
     }
 

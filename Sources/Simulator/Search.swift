@@ -31,34 +31,51 @@ extension World {
             return true
         }
     #endif
-
-    package static var sabotageNames: [String] { Sabotage.allCases.map(\.rawValue) }
 }
 
 extension Report {
-    /// All counts in one row, for another process.
-    package var counts: [Int] {
+    private var fixedCounts: [Int] {
         [runs, events, requests, errors, crashChecks, resolutions] + faults + rules + packets
             + connections + refusals
     }
 
-    package mutating func add(counts: [Int]) {
-        guard counts.count == self.counts.count else { return }
-        runs += counts[0]
-        events += counts[1]
-        requests += counts[2]
-        errors += counts[3]
-        crashChecks += counts[4]
-        resolutions += counts[5]
-        var next = 6
-        func take(_ row: inout [Int]) {
-            for index in row.indices { row[index] += counts[next + index] }
-            next += row.count
+    /// Everything that was counted in one row, for another process: first the numbers, then for each
+    /// complaint how often, the length of its text, and the text.
+    package var counts: [Int] {
+        complaints.prefix(Report.complaintsTold).reduce(fixedCounts) { row, complaint in
+            let bytes = complaint.text.utf8.map { Int($0) }
+            return row + [complaint.count, bytes.count] + bytes
         }
-        take(&faults)
-        take(&rules)
-        take(&packets)
-        take(&connections)
-        take(&refusals)
+    }
+
+    /// Adds what another process counted; nothing of a row that is not as long as it says.
+    package mutating func add(counts: [Int]) {
+        guard counts.count >= fixedCounts.count else { return }
+        var next = 0
+        func take() -> Int {
+            next += 1
+            return counts[next - 1]
+        }
+        func fill(_ row: inout [Int]) {
+            for index in row.indices { row[index] += take() }
+        }
+        runs += take()
+        events += take()
+        requests += take()
+        errors += take()
+        crashChecks += take()
+        resolutions += take()
+        fill(&faults)
+        fill(&rules)
+        fill(&packets)
+        fill(&connections)
+        fill(&refusals)
+        while next + 2 <= counts.count {
+            let (count, length) = (take(), take())
+            guard length >= 0, length <= counts.count - next else { return }
+            let bytes = counts[next..<next + length].map { UInt8(truncatingIfNeeded: $0) }
+            next += length
+            add(complaint: String(decoding: bytes, as: UTF8.self), count: count)
+        }
     }
 }

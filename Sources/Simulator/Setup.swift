@@ -27,7 +27,8 @@ extension World {
         }
         let capacities = checker.locations.compactMap { $0?.capacity }
         checker.volumeSectors = Int(capacities.min() ?? 0)
-        if profile.isPaired { pairDisks() } else { fillDisks() }
+        if profile.isPaired, !profile.isForeign { pairDisks() } else { fillDisks() }
+        if profile.isForeign { nameForeign() }
     }
 
     /// Both disks hold the same, and know it.
@@ -65,6 +66,54 @@ extension World {
         }
     }
 
+    /// Each disk is good, and of another pair.
+    private func nameForeign() {
+        director.wasEverGood = true
+        for node in nodes {
+            updateSuperblock(node) { superblock in
+                superblock.lastAgreedSize = UInt64(checker.volumeSectors)
+                superblock.uuids.current = (random.next() | 8) & ~1
+                if profile.hasHistory {
+                    superblock.uuids.history0 = random.next() | 8
+                    superblock.uuids.history1 = random.next() | 8
+                }
+                superblock.flags.insert(.consistent)
+                superblock.flags.insert(.wasUpToDate)
+            }
+        }
+    }
+
+    /// Changes the super block of a disk that no engine has.
+    private func updateSuperblock(_ node: SimulatedNode, _ body: (inout Superblock) -> Void) {
+        guard let location = checker.locations[Int(node.index)],
+            var superblock = stableSuperblock(node, location)
+        else { return }
+        body(&superblock)
+        var access = DiskAccess(disk: node.disk)
+        access.writeSuperblock(superblock, at: location.superblockOffset)
+        node.disk.stabilise(before: node.disk.horizon)
+    }
+
+    /// create-md, whole or only its first steps, on a disk that no engine has.
+    func createMetadata(_ node: SimulatedNode, steps: Int = .max) {
+        guard let location = checker.locations[Int(node.index)],
+            let creation = try? MetaCreation(location: location)
+        else { invariantFailed("no place for new meta data") }
+        var access = DiskAccess(disk: node.disk)
+        // The first two make the old super block invalid.
+        let first = sabotaged(.keepsOldSuperblock) ? 2 : 0
+        for step in creation.steps.dropFirst(first).prefix(steps) {
+            switch step {
+            case .zero(let range): access.zero(range)
+            case .initialiseLog(let location): access.initialiseLog(location)
+            case .writeSuperblock(let superblock, let offset):
+                access.writeSuperblock(superblock, at: offset)
+            case .flush: access.flush()
+            }
+        }
+        note(node, "create-md\(steps == .max ? "" : ", interrupted after \(steps) steps")")
+    }
+
     /// What the sector of the node's disk held at the start, as far as that is still the case.
     func initialValue(_ node: Int, _ sector: Int) -> UInt64 {
         sector < 256 ? initialOperations[node] : 0
@@ -76,7 +125,7 @@ extension World {
 }
 
 /// Meta data written directly, before there is an engine.
-private struct DiskAccess: MetaAccess {
+struct DiskAccess: MetaAccess {
     let disk: SimulatedDisk
 
     func read(at offset: UInt64, into bytes: inout MutableRawSpan) throws(Never) {

@@ -86,6 +86,18 @@ final class SimulatedDisk {
         nextNumber = 1
     }
 
+    /// Becomes a copy of the other one as it can be read now.
+    func copy(_ other: SimulatedDisk) {
+        invariant(size == other.size, "a copy of \(other.size) bytes on a disk of \(size)")
+        let (size, hasCache) = (size, hasCache)
+        reset(size: size, hasCache: hasCache)
+        for page in other.current.touched {
+            let offset = Int(page) << 12
+            current.write(from: other.current.bytes, at: offset, to: offset, count: 4096)
+            stable.write(from: other.current.bytes, at: offset, to: offset, count: 4096)
+        }
+    }
+
     /// What a flush that is issued now will cover.
     var horizon: UInt64 { nextNumber }
 

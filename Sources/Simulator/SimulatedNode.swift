@@ -57,7 +57,11 @@ final class SimulatedNode {
     var life: UInt32 = 0
     var isAlive = false
     let buffers = Bytes(count: BufferPool.arenaSize, zeroed: false)
-    let disk = SimulatedDisk()
+    var disk = SimulatedDisk()
+    /// The disk that was replaced, and may be put back.
+    var drawer: SimulatedDisk?
+    /// A disk that nobody uses: they are large.
+    var shelf: SimulatedDisk?
     var links = [Link](repeating: Link(), count: ReplicationEngine.linkLimit)
     var operations: [Operation] = []
     var freeOperations: [UInt32] = []

@@ -42,6 +42,8 @@ package final class World {
     var openReads: [UInt32] = []
     /// Faults may happen, clients come up with new requests.
     var isActive = true
+    /// Off while a disk is as only a tool or another kernel leaves it.
+    var imaginesPowerCuts = true
     /// What wrote the first sectors of each disk before the run, or 0.
     var initialOperations: [UInt64] = [0, 0]
     let scratch = Bytes(count: 8192)
@@ -70,8 +72,10 @@ package final class World {
         clock = 0
         openReads.removeAll()
         isActive = true
+        imaginesPowerCuts = true
         for node in nodes {
             node.reset()
+            if let drawer = node.drawer { (node.drawer, node.shelf) = (nil, drawer) }
             node.disk.reset(
                 size: profile.deviceSizes[Int(node.index)],
                 hasCache: profile.hasCache[Int(node.index)])
@@ -316,6 +320,11 @@ package final class World {
                 report.count(state: transition.new)
             }
             roleMayHaveChanged(node, transition.old, transition.new)
+            if transition.old.connection == .syncTarget, transition.new.connection == .connected,
+                transition.new.disk == .upToDate
+            {
+                director.hasOldDisk[Int(node.index)] = false
+            }
         }
         for result in node.engine.takeResults() {
             note(node, "order \(result.id) ended: \(result.code) \(result.text)")
@@ -328,6 +337,12 @@ package final class World {
     ) {
         if new.disk == .upToDate { director.wasEverGood = true }
         guard old.role != new.role, new.role == .primary else { return }
+        if nodes.allSatisfy({
+            $0.isAlive && $0.engine.state.role == .primary
+                && $0.engine.state.connection >= .connected
+        }) {
+            violate("I-15", "both nodes are Primary and connected")
+        }
         director.lastPrimary = Int(node.index)
         // What it serves from now on has to be right.
         checkImage(Int(node.index), "the image at promotion")

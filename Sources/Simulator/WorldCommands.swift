@@ -198,15 +198,17 @@ extension World {
     }
 
     private func outcome(_ node: SimulatedNode, _ operation: SimulatedNode.Operation) -> UInt8 {
-        let fails =
+        let (fails, kind): (Bool, FaultKind) =
             switch operation.kind {
-            case .write, .zero: node.failsWrites
-            case .read: node.failsReads
-            case .flush: node.failsFlushes
-            case .metaWrite, .metaRead: node.failsMeta
-            case .free: false
+            case .write, .zero: (node.failsWrites, .writeError)
+            case .read: (node.failsReads, .readError)
+            case .flush: (node.failsFlushes, .flushError)
+            case .metaWrite, .metaRead: (node.failsMeta, .metaError)
+            case .free: (false, .metaError)
             }
-        return fails ? 5 : 0
+        guard fails else { return 0 }
+        report.faults[kind.rawValue] += 1
+        return 5
     }
 
     func metaReadEnds(_ node: SimulatedNode, _ life: UInt32, _ number: UInt32) {

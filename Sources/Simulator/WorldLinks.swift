@@ -74,10 +74,26 @@ extension World {
         let index = node.links[Int(link)].outgoing
         noteSent(node, at, length)
         let pipe = pipes[index]
-        pipe.staging.append(outputOf: node.engine, at: at, count: length)
+        if profile.hidesRepd[Int(node.index)], masksFeatures(node, at, length) {
+            pipe.staging.append(from: scratch, at: 0, count: length)
+        } else {
+            pipe.staging.append(outputOf: node.engine, at: at, count: length)
+        }
         pipe.add(
             Pipe.Item(left: length, slot: Pipe.noSlot, place: -1, reportsDrained: false))
         startPump(index)
+    }
+
+    /// P_CONNECTION_FEATURES as a kernel would send it, in `scratch`.
+    private func masksFeatures(_ node: SimulatedNode, _ at: Int, _ length: Int) -> Bool {
+        guard length == ShortHeader.encodedSize + Features.encodedSize else { return false }
+        scratch.copy(outputOf: node.engine, at: at, count: length, to: 0)
+        let header = scratch.with(0, count: length) { ShortHeader(decoding: $0) }
+        guard header?.packet == Packet.connectionFeatures.rawValue else { return false }
+        // The highest bit of the flags, which follow the minimum version.
+        let place = ShortHeader.encodedSize
+        scratch.setWord(place, scratch.word(place) & ~(1 << 39))
+        return true
     }
 
     func sendPayload(

@@ -1,11 +1,14 @@
 import ArgumentParser
 import Glibc
+import Replication
 import Simulator
 
 @main struct Main: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "repsim", abstract: "Simulates a pair of nodes, deterministically.",
-        discussion: "Exit status 1: a promise was broken; the seed and its last events are printed."
+        discussion:
+            "Exit status 1: a promise was broken; the seed and its last events are printed. "
+            + "2: --require-coverage found that something did not occur."
     )
 
     @Option(help: "Replay this seed with a trace.") var seed: UInt64?
@@ -13,6 +16,10 @@ import Simulator
     @Option(help: "How many processes search.") var jobs = 1
     @Option(help: "Play this directed scenario instead of the swarm (with --seed or --seeds).")
     var scenario: String?
+    @Option(help: "Play every directed scenario, too, with this many seeds each (with --seeds).")
+    var scenes: UInt64 = 0
+    @Flag(help: "Fail if a fault or a rule of the comparison did not occur (with --seeds).")
+    var requireCoverage = false
     @Flag(help: "List the directed scenarios and the deliberate faults.") var list = false
     @Option(help: "Break this mechanism (only in a build with REPD_FAULTS).") var sabotage: String?
     @Flag(help: "Stop at the first violation.") var first = false
@@ -38,7 +45,11 @@ import Simulator
             for scenario in Scenario.allCases {
                 print("\(scenario.rawValue): \(scenario.sentence)")
             }
-            print("faults: \(World.sabotageNames.joined(separator: " "))")
+            for scenario in Scenario.allCases {
+                for fault in scenario.lacks {
+                    print("fault \(fault.rawValue) in \(scenario.rawValue): \(fault.sentence)")
+                }
+            }
         } else if let seed {
             try replay(seed)
         } else if let seeds {
@@ -82,7 +93,8 @@ import Simulator
             guard let violation = play(seed, in: world, recordsTrace: false) else { continue }
             _ = play(seed, in: world, recordsTrace: true)
             let trace = world.trace.suffix(40).joined(separator: "\n")
-            print("\(trace)\nseed \(seed): \(violation.invariant): \(violation.text)")
+            let name = scenario.map { "\($0) " } ?? ""
+            print("\(trace)\n\(name)seed \(seed): \(violation.invariant): \(violation.text)")
             fflush(nil)
             send(Search.violated, to: descriptor)
             if first { return }
@@ -99,16 +111,21 @@ import Simulator
 
     private func search(_ seeds: Range<UInt64>) throws {
         var arguments: [String] = []
-        if let scenario { arguments += ["--scenario", scenario] }
         if let sabotage { arguments += ["--sabotage", sabotage] }
         if first { arguments.append("--first") }
         var search = Search(arguments: arguments, jobs: max(1, jobs), stopsAtFirst: first)
-        search.run(seeds)
+        search.add(seeds, of: scenario)
+        if scenes > 0 {
+            for scenario in Scenario.allCases { search.add(0..<scenes, of: scenario.rawValue) }
+        }
+        search.run()
         print(search.report.text)
         guard search.failed.isEmpty else {
-            print("failed: \(search.failed.map { "\($0)" }.joined(separator: " "))")
+            print("failed: \(search.failed.joined(separator: ", "))")
             throw ExitCode(1)
         }
+        guard requireCoverage, !search.report.missing.isEmpty else { return }
+        throw ExitCode(2)
     }
 }
 

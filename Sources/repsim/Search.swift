@@ -8,18 +8,28 @@ struct Search {
     /// Seeds of one process: their numbers fit into a pipe that nobody reads meanwhile.
     static let piece: UInt64 = 500
 
+    /// Seeds of the swarm, or of a directed scenario.
+    private struct Piece {
+        var scenario: String?
+        var seeds: Range<UInt64>
+
+        var name: String { scenario.map { "--scenario \($0) " } ?? "" }
+    }
+
     private struct Worker {
         var process: pid_t
         var descriptor: Int32
-        var end: UInt64
+        var piece: Piece
     }
 
     let arguments: [String]
     let jobs: Int
     let stopsAtFirst: Bool
     private(set) var report = Report()
-    private(set) var failed: [UInt64] = []
+    /// As they are to be given to play them again.
+    private(set) var failed: [String] = []
     private var workers: [Worker] = []
+    private var pieces: [Piece] = []
 
     init(arguments: [String], jobs: Int, stopsAtFirst: Bool) {
         self.arguments = arguments
@@ -27,35 +37,40 @@ struct Search {
         self.stopsAtFirst = stopsAtFirst
     }
 
-    mutating func run(_ seeds: Range<UInt64>) {
+    mutating func add(_ seeds: Range<UInt64>, of scenario: String?) {
         var next = seeds.lowerBound
-        var rest: [Range<UInt64>] = []
-        while true {
-            while workers.count < jobs, !(stopsAtFirst && !failed.isEmpty) {
-                if let again = rest.popLast() {
-                    start(again)
-                } else if next < seeds.upperBound {
-                    let end = min(next + Self.piece, seeds.upperBound)
-                    start(next..<end)
-                    next = end
-                } else {
-                    break
-                }
-            }
-            guard !workers.isEmpty else { return }
-            if let left = wait() { rest.append(left) }
+        while next < seeds.upperBound {
+            let end = min(next + Self.piece, seeds.upperBound)
+            pieces.append(Piece(scenario: scenario, seeds: next..<end))
+            next = end
         }
     }
 
-    private mutating func start(_ seeds: Range<UInt64>) {
+    mutating func run() {
+        // The first piece that was added is the last of the row.
+        pieces.reverse()
+        while true {
+            while workers.count < jobs, !(stopsAtFirst && !failed.isEmpty),
+                let piece = pieces.popLast()
+            {
+                start(piece)
+            }
+            guard !workers.isEmpty else { return }
+            wait()
+        }
+    }
+
+    private mutating func start(_ piece: Piece) {
         var ends: [Int32] = [0, 0]
         guard unsafe pipe(&ends) == 0 else { fatalError("pipe: errno \(errno)") }
-        let options = [
-            "--seeds", "\(seeds.lowerBound)..<\(seeds.upperBound)", "--worker", "\(ends[1])",
+        var options = [
+            "--seeds", "\(piece.seeds.lowerBound)..<\(piece.seeds.upperBound)", "--worker",
+            "\(ends[1])",
         ]
+        if let scenario = piece.scenario { options += ["--scenario", scenario] }
         let process = spawn("/proc/self/exe", ["repsim"] + options + arguments)
         close(ends[1])
-        workers.append(Worker(process: process, descriptor: ends[0], end: seeds.upperBound))
+        workers.append(Worker(process: process, descriptor: ends[0], piece: piece))
     }
 
     private func spawn(_ path: String, _ arguments: [String]) -> pid_t {
@@ -69,11 +84,11 @@ struct Search {
         return process
     }
 
-    /// - Returns: what a process that crashed had still to do.
-    private mutating func wait() -> Range<UInt64>? {
+    /// What a process that crashed had still to do is done by another one.
+    private mutating func wait() {
         var status: Int32 = 0
         let process = unsafe waitpid(-1, &status, 0)
-        guard let index = workers.firstIndex(where: { $0.process == process }) else { return nil }
+        guard let index = workers.firstIndex(where: { $0.process == process }) else { return }
         let worker = workers.remove(at: index)
         let words = read(worker.descriptor)
         close(worker.descriptor)
@@ -81,7 +96,7 @@ struct Search {
         var place = 0
         while place < words.count {
             switch words[place] {
-            case Self.violated: failed.append(seed)
+            case Self.violated: failed.append("\(worker.piece.name)--seed \(seed)")
             case Self.report:
                 report.add(counts: words[(place + 1)...].map { Int($0) })
                 place = words.count
@@ -89,10 +104,12 @@ struct Search {
             }
             place += 1
         }
-        guard status & 0x7f != 0 else { return nil }
-        failed.append(seed)
-        showCrash(seed)
-        return seed + 1 < worker.end ? seed + 1..<worker.end : nil
+        guard status & 0x7f != 0 else { return }
+        failed.append("\(worker.piece.name)--seed \(seed)")
+        showCrash(seed, worker.piece)
+        let end = worker.piece.seeds.upperBound
+        guard seed + 1 < end else { return }
+        pieces.append(Piece(scenario: worker.piece.scenario, seeds: seed + 1..<end))
     }
 
     private func read(_ descriptor: Int32) -> [UInt64] {
@@ -112,12 +129,15 @@ struct Search {
     }
 
     /// Runs the seed once more for its trace.
-    private func showCrash(_ seed: UInt64) {
-        print("seed \(seed): the engine stopped; its last events:")
+    private func showCrash(_ seed: UInt64, _ piece: Piece) {
+        print(
+            "\(piece.scenario.map { "\($0) " } ?? "")seed \(seed): the engine stopped; its last events:"
+        )
         fflush(nil)
         let words = arguments.filter { $0 != "--first" }.joined(separator: " ")
         let script =
-            "SWIFT_BACKTRACE=enable=no /proc/$PPID/exe --seed \(seed) \(words) 2>&1 | tail -n 40"
+            "SWIFT_BACKTRACE=enable=no /proc/$PPID/exe \(piece.name)--seed \(seed) \(words) 2>&1 "
+            + "| tail -n 40"
         var status: Int32 = 0
         unsafe waitpid(spawn("/bin/sh", ["sh", "-c", script]), &status, 0)
     }

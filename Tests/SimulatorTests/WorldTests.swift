@@ -1,6 +1,7 @@
-import Replication
+import DRBDWire
 import Testing
 
+@testable import Replication
 @testable import Simulator
 
 @Suite struct WorldTests {
@@ -22,7 +23,16 @@ import Testing
     @Test(arguments: Scenario.allCases)
     func `no accident of safety.md happens`(scenario: Scenario) {
         let world = World()
-        for seed in 0..<4 { #expect(world.run(scenario, seed: UInt64(seed)) == nil) }
+        for seed in 0..<2 { #expect(world.run(scenario, seed: UInt64(seed)) == nil) }
+    }
+
+    @Test func `every mechanism that can be switched off has an accident that shows it`() {
+        let shown = Scenario.allCases.flatMap(\.lacks)
+        for fault in Sabotage.allCases { #expect(shown.contains(fault), "\(fault)") }
+        for number in 1...15 {
+            let scenario = Scenario(rawValue: "s\(number)")
+            #expect(scenario?.lacks.isEmpty == false, "s\(number)")
+        }
     }
 
     /// Seeds that once found a fault, and the first few of the swarm.
@@ -43,6 +53,43 @@ import Testing
         #expect(sum.events == 2 * world.report.events)
         sum.add(counts: [1, 2, 3])
         #expect(sum.runs == 2)
+    }
+
+    @Test func `complaints of several processes add up`() {
+        var (one, two) = (Report(), Report())
+        one.count(complaint: "the peer sent 17 things")
+        two.count(complaint: "the peer sent 4 things")
+        two.count(complaint: "the peer sent nothing")
+        var sum = Report()
+        sum.add(counts: one.counts)
+        sum.add(counts: two.counts)
+        #expect(sum.complaints.map(\.count) == [2, 1])
+        #expect(sum.complaints.map(\.text).last == "the peer sent nothing")
+        // A row that was cut off adds what is whole.
+        sum.add(counts: Array(two.counts.dropLast()))
+        #expect(sum.complaints.map(\.count) == [3, 1])
+    }
+
+    @Test func `what did not occur is named`() {
+        let missing = Report().missing
+        #expect(missing.first == "cut")
+        #expect(missing.last == "rule 100")
+        let world = World()
+        #expect(world.run(.rule41, seed: 1) == nil)
+        #expect(!world.report.missing.contains("rule 41"))
+        #expect(world.report.missing.contains("rule 60"))
+    }
+
+    @Test func `two Primaries that are connected are noticed`() {
+        let world = World()
+        world.reset(Profile(quiet: 1))
+        world.begin()
+        world.expectPair()
+        world.expectPrimary(0)
+        #expect(world.violation == nil)
+        world.nodes[1].engine.change("a lie") { $0.role = .primary }
+        world.drain(world.nodes[1])
+        #expect(world.violation?.invariant == "I-15")
     }
 
     @Test func `a disk that changes behind the engine's back is noticed`() {

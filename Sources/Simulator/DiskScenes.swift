@@ -1,0 +1,177 @@
+import DRBDWire
+import MetaDisk
+import Replication
+import Support
+
+/// Directed scenarios about old connections, other people's bits, and disks that are made or copied.
+extension World {
+    /// The engine stops for a while with W1 undecoded in a connection's buffer; the client comes back
+    /// on another one. The node decodes W1 before it answers GO, or drops it with a connection that
+    /// its client has shut down (Daemon, NBDClients); the engine keeps the order.
+    func playStaleRequest() {
+        expectPair()
+        expectPrimary(0)
+        guard violation == nil else { return }
+        let old = clients[0].number
+        clients[0].isPaused = true
+        let stale = ask(0, .write, block: 5, blocks: 1 + pick(3))
+        func comeBack() {
+            // Its connection may have been closed meanwhile.
+            guard clients[0].number == old else { return }
+            clients[0].isPaused = false
+            decode(0)
+            // A write has its place when its bytes are in.
+            expect("the payload") { [self] in clients[0].current == 0 }
+        }
+        if !sabotaged(.forgetsStaleRequests) {
+            if profile.seed % 2 == 0 { comeBack() } else { clientDies(0) }
+        }
+        let again = ask(1, .write, block: 5)
+        if profile.seed % 3 == 0 { expectSuccess(again) }
+        let newest = ask(2, .write, block: 5)
+        expectSuccess(again)
+        expectSuccess(newest)
+        comeBack()
+        linger(.milliseconds(20))
+        expect("the end of the old request") { [self] in
+            operations[stale].ended != ClientOperation.never
+        }
+        let limit = profile.seed % 3 == 0 ? [newest] : [again, newest]
+        for node in nodes where violation == nil {
+            let found = node.disk.current.bytes.word(5 << 12)
+            if !limit.contains(Int(found)) {
+                violate("S3", "block 5 holds #\(found) after #\(newest) was answered")
+            }
+        }
+    }
+
+    /// B, taken for a kernel, writes alone; when it attaches again it has forgotten its last bits.
+    func playForgottenBits() {
+        expectPair()
+        expectPrimary(1)
+        stop(nodes[0], losesPower: false)
+        expect("the loss of the peer") { [self] in
+            nodes[1].engine.state.connection < .connected
+        }
+        let blocks = checker.volumeSectors / 8
+        guard blocks % 64 == 0, let location = checker.locations[1] else {
+            violate("scenario", "\(blocks) bits end no word")
+            return
+        }
+        for _ in 0..<8 { expectSuccess(ask(pick(4), .write, block: blocks - 1 - pick(64))) }
+        expectSuccess(ask(0, .write, block: pick(64)))
+        demote(nodes[1])
+        expect("the demotion") { [self] in
+            nodes[1].engine.state.role == .secondary && director.isFree(1)
+        }
+        stop(nodes[1], losesPower: false)
+        // What it forgets would be missed there by any power cut.
+        imaginesPowerCuts = false
+        let disk = nodes[1].disk
+        disk.stabilise(before: disk.horizon)
+        disk.landZeros(Int(location.bitmapOffset) + blocks / 8 - 8, 8)
+        disk.stabilise(before: disk.horizon)
+        for node in nodes { start(node) }
+        expectPair()
+        imaginesPowerCuts = true
+    }
+
+    /// A member that holds blocks which its peer lacks is made anew, and the power goes meanwhile.
+    func playCreation() {
+        expectPair()
+        expectPrimary(1)
+        stop(nodes[0], losesPower: false)
+        expect("the loss of the peer") { [self] in
+            nodes[1].engine.state.connection < .connected
+        }
+        for block in 0..<16 { expectSuccess(ask(block % 4, .write, block: block * 3)) }
+        demote(nodes[1])
+        expect("the demotion") { [self] in
+            nodes[1].engine.state.role == .secondary && director.isFree(1)
+        }
+        guard violation == nil else { return }
+        stop(nodes[1], losesPower: false)
+        // There may be no meta data to look at.
+        imaginesPowerCuts = false
+        nodes[1].disk.stabilise(before: nodes[1].disk.horizon)
+        createMetadata(nodes[1], steps: pick(8))
+        nodes[1].disk.losePower(.torn, &random)
+        for node in nodes { start(node) }
+        expect("the end of the attach") { [self] in director.isFree(1) && director.isFree(0) }
+        if violation == nil, !nodes[1].diskIsOpen {
+            // There is nothing that could be attached: the operator orders it once more.
+            note(nodes[1], "has no meta data")
+            stop(nodes[1], losesPower: false)
+            createMetadata(nodes[1])
+            start(nodes[1])
+        }
+        expectPair()
+        imaginesPowerCuts = true
+    }
+
+    /// The disk of a Primary that writes alone is copied, and the copy becomes the other node's: equal
+    /// generations, and the mark of a crash that was none (rule 41).
+    func playCopiedDisk() {
+        expectPair()
+        expectPrimary(0)
+        stop(nodes[1], losesPower: false)
+        expect("the loss of the peer") { [self] in
+            nodes[0].engine.state.connection < .connected
+        }
+        for block in 0..<16 { expectSuccess(ask(block % 4, .write, block: block)) }
+        expectSuccess(ask(0, .flush))
+        linger(.milliseconds(200))
+        nodes[1].disk.copy(nodes[0].disk)
+        checker.mayLose[1] = true
+        for block in 8..<32 { ask(block % 4, .write, block: block) }
+        linger(.milliseconds(2))
+        start(nodes[1])
+        expect("a resync") { [self] in nodes[0].engine.state.connection == .syncSource }
+        expectPair()
+    }
+
+    /// The disk takes its time for the super block, and the clients do not wait.
+    func playSlowPromotion() {
+        expectPair()
+        expectPrimary(0)
+        // The extents stay active: the next write need not wait for the log.
+        for block in 0..<8 { expectSuccess(ask(block % 4, .write, block: block)) }
+        demote(nodes[0])
+        expect("the demotion") { [self] in
+            nodes[0].engine.state.role == .secondary && director.isFree(0)
+        }
+        director.isClosed[0] = false
+        nodes[0].slowness = 200
+        promote(nodes[0], force: false)
+        expect("the promotion") { [self] in nodes[0].engine.state.role == .primary }
+        expect("the clients' connections") { [self] in
+            wakeClients()
+            return clients.allSatisfy { $0.number >= 0 }
+        }
+        for block in 0..<8 { ask(block % 4, .write, block: block) }
+        linger(.milliseconds(100))
+        nodes[0].slowness = 1
+        expect("the end of the promotion") { [self] in director.isFree(0) }
+        expectSuccess(ask(0, .flush))
+    }
+
+    /// A Primary alone, whose log has room for two of four extents.
+    func playEvictions() {
+        expectPair()
+        expectPrimary(0)
+        stop(nodes[1], losesPower: false)
+        expect("the loss of the peer") { [self] in
+            nodes[0].engine.state.connection < .connected
+        }
+        for round in 0..<16 {
+            ask(round % 4, .write, block: pick(3) << 10 + pick(16))
+            for _ in 0..<4 {
+                linger(.microseconds(200))
+                checkCrashNow("extents change")
+            }
+        }
+        stop(nodes[0], losesPower: true)
+        for node in nodes { start(node) }
+        expectPair()
+    }
+}
