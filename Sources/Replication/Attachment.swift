@@ -178,6 +178,7 @@ extension ReplicationEngine {
         crashedPrimary =
             superblock.flags.contains(.primaryIndicator)
             || superblock.flags.contains(.crashedPrimary)
+        crashedConnected = superblock.flags.contains(.connectedIndicator)
         if sabotaged(.forgetsCrash) {
             crashedPrimary = false
             superblock.flags.remove(.primaryIndicator)

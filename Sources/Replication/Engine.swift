@@ -22,6 +22,9 @@ package struct ReplicationEngine: ~Copyable {
     /// Requests above this are cut: each segment has its own place, buffer and packet.
     package static let segmentSize: UInt32 = 256 << 10
     static let zeroSegment: UInt32 = 16 << 20
+    /// Segments of discards and zeroes under way: a disk that cannot deallocate writes them out, and
+    /// the peer's has to be done in time.
+    static let zeroingLimit = 16
     static let settleLimit = 8
     static let largePayload: UInt32 = 16384
 
@@ -72,6 +75,8 @@ package struct ReplicationEngine: ~Copyable {
     var diskOperations = 0
     /// Writes of clients that are at the disk now.
     var writesAtDisk = 0
+    /// Slots of clients' discards and zeroes.
+    var zeroing = 0
     var flushOperations = 0
 
     // MARK: the disk and its meta data
@@ -83,6 +88,9 @@ package struct ReplicationEngine: ~Copyable {
     var meta = MetaWriter()
     /// The crash mark: this disk was Primary when it last went down.
     var crashedPrimary = false
+    /// It was connected when it last went down, and has not been since.
+    var crashedConnected = false
+    var sole = SoleCopies()
     /// Where the disk is: a number that changes with every attach, so that old answers do not count.
     var diskInUse = false
 
@@ -190,6 +198,7 @@ package struct ReplicationEngine: ~Copyable {
         if logQueue.count > 0 { retryLogQueue() }
         if gated.count > 0 { releaseGated() }
         if flushing.count > 0 { advanceFlushes() }
+        if sole.keepsIndicator { advanceSoleCopies() }
         wantStability()
         pumpMeta()
         if state.disk == .failed { advanceClosing() }

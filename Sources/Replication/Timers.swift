@@ -21,6 +21,7 @@ extension ReplicationEngine {
         }
         deadline = min(deadline, order.deadline)
         deadline = min(deadline, resync.finishBefore)
+        if held.count > 0 { deadline = min(deadline, resync.exchangeLimit) }
         if resync.stage == .targetRunning || resync.stage == .sourceRunning {
             if meta.bitmapWanted == meta.bitmapDurable {
                 deadline = min(deadline, resync.nextWriteOut)
@@ -60,6 +61,12 @@ extension ReplicationEngine {
                 .timeout,
                 "the peer did not finish a write within ko-count \(options.koCount) x timeout "
                     + "\(options.timeout)")
+        }
+        if link.stage == .running, held.count > 0, now >= resync.exchangeLimit {
+            connectionLost(
+                .timeout,
+                "the peer did not send its bitmap within ko-count \(options.koCount) x timeout "
+                    + "\(options.timeout), and writes wait for it")
         }
         tickOrders()
     }

@@ -70,6 +70,10 @@ extension World {
         ) { try? Superblock(decoding: $0) }
         guard let mine = found?.uuids, mine.bitmap == 0 else { return false }
         let current = mine.current & ~1
-        return current != theirs.current & ~1 && current != theirs.bitmap & ~1
+        // Nor whether it is another disk that has received blocks since P_SYNC_UUID (rule 71).
+        let missedStart =
+            theirs.history0 != 0 && theirs.bitmap == theirs.history0 &+ GenerationUUIDs.syncOffset
+            && current == theirs.history0 & ~1
+        return current != theirs.current & ~1 && current != theirs.bitmap & ~1 && !missedStart
     }
 }
