@@ -108,7 +108,8 @@ extension ReplicationEngine {
 
     /// Its turn. Where the peer has no disk ours is the only copy: bits and log are kept here.
     mutating func beginPeerWrite(_ id: SlotID) {
-        guard diskUsable, slots[Int(id)].isSole || state.peerDisk < .inconsistent else {
+        let slot = slots[Int(id)]
+        guard diskUsable, slot.isSole || state.peerDisk < .inconsistent else {
             submitPeerWrite(id)
             return
         }
@@ -119,7 +120,21 @@ extension ReplicationEngine {
                 return
             }
         }
-        acquireExtents(id)
+        guard slot.lastExtent - slot.firstExtent >= UInt32(log.slotCount) else {
+            acquireExtents(id)
+            return
+        }
+        // A discard over more extents than the log has slots would wait for ever: its bits
+        // themselves have to be on disk before it (safety.md S15).
+        if slot.bitsVersion == 0 {
+            bitmap.set(slot.firstBlock, through: slot.lastBlock)
+            slots[Int(id)].bitsVersion = writeOutBitmap()
+        }
+        guard meta.bitmapDurable >= slots[Int(id)].bitsVersion else {
+            held.append(id)
+            return
+        }
+        submitPeerWrite(id)
     }
 
     mutating func submitPeerWrite(_ id: SlotID) {

@@ -59,6 +59,8 @@ package struct Slot: BitwiseCopyable {
     var mirrored = false
     /// The activity log holds references for it.
     var logged = false
+    /// The version of the bitmap on disk that has its bits, in place of extents in the log; 0: none.
+    var bitsVersion: UInt32 = 0
     var diskPending = false
     var sendPending = false
     var ackPending = false

@@ -40,7 +40,9 @@ extension ReplicationEngine {
         if new.connection >= .connected, new.connection < .ahead {
             // Only a comparison with the other disk can tell that an old copy is none. (The kernel
             // believes it of any peer, a diskless one, too.)
-            let both = new.disk >= .inconsistent && new.peerDisk >= .inconsistent
+            let both =
+                new.disk >= .inconsistent && new.peerDisk >= .inconsistent
+                || sabotaged(.believesDiskless)
             if both, new.disk == .consistent || new.disk == .outdated { new.disk = .upToDate }
             if both, new.peerDisk == .consistent || new.peerDisk == .outdated {
                 new.peerDisk = .upToDate

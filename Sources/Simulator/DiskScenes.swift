@@ -174,4 +174,66 @@ extension World {
         for node in nodes { start(node) }
         expectPair()
     }
+
+    /// A discard waits at B behind resync data, and when its turn has come A has no disk any more.
+    func playWideDiscard() {
+        expectPair()
+        expectPrimary(0)
+        stop(nodes[1], losesPower: false)
+        expect("the loss of the peer") { [self] in
+            nodes[0].engine.state.connection < .connected
+        }
+        for block in 0..<8 { expectSuccess(ask(block % 4, .write, block: block * 300)) }
+        start(nodes[1])
+        expect("the resync") { [self] in nodes[1].engine.state.connection == .syncTarget }
+        nodes[1].slowness = 500
+        expect("resync data") { [self] in
+            nodes[1].operations.contains { $0.kind == .write }
+        }
+        // Four extents at once: that many has the log of A.
+        ask(1, .trim, block: 0, blocks: 4096)
+        linger(.milliseconds(1))
+        nodes[0].failsWrites = true
+        ask(2, .write, block: 5)
+        expect("the failure of the disk") { [self] in
+            nodes[1].engine.state.peerDisk < .inconsistent
+        }
+        nodes[0].failsWrites = false
+        nodes[1].slowness = 1
+        expect("the end of the discard") { [self] in nodes[1].engine.pending.unacknowledged == 0 }
+        checkCrashNow("after the discard")
+    }
+
+    /// B is about to be resynced when the connection is lost; then it meets A without its disk.
+    func playOutdated() {
+        expectPair()
+        expectPrimary(0)
+        inject(.blackHole, at: nodes[0])
+        faults.serial += 1
+        expect("the loss of the peer") { [self] in
+            nodes.allSatisfy { $0.engine.state.connection < .connected }
+        }
+        for block in 0..<16 { expectSuccess(ask(block % 4, .write, block: block)) }
+        faults.serial += 1
+        healAll()
+        expect("the comparison") { [self] in nodes[1].engine.state.disk == .outdated }
+        stop(nodes[0], losesPower: false)
+        expect("the loss of the peer") { [self] in
+            nodes[1].engine.state.connection < .connected
+        }
+        nodes[0].failsMeta = true
+        start(nodes[0])
+        expect("a connection") { [self] in
+            nodes.allSatisfy { $0.engine.state.connection == .connected }
+        }
+        guard violation == nil, nodes[1].engine.state.disk <= .outdated else {
+            violate("I-16", "B, which lacks blocks of A, is \(nodes[1].engine.state.disk.name)")
+            return
+        }
+        promote(nodes[1], force: false)
+        expect("an answer") { [self] in director.isFree(1) }
+        if nodes[1].engine.state.role == .primary {
+            violate("I-16", "B was promoted with an Outdated disk")
+        }
+    }
 }

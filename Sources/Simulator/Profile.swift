@@ -12,6 +12,8 @@ package struct Profile {
     var replicationProtocol = ReplicationProtocol.c
     var flushWaitsForPeer: Bool?
     var logExtents: Int?
+    /// Where B's differ.
+    var logExtentsOfB: Int?
     var maximumEpochSize = 2048
     var compressesBitmap = true
     var koCount = 7

@@ -70,10 +70,8 @@ extension World {
         ) { try? Superblock(decoding: $0) }
         guard let mine = found?.uuids, mine.bitmap == 0 else { return false }
         let current = mine.current & ~1
-        // Nor whether it is another disk that has received blocks since P_SYNC_UUID (rule 71).
-        let missedStart =
-            theirs.history0 != 0 && theirs.bitmap == theirs.history0 &+ GenerationUUIDs.syncOffset
-            && current == theirs.history0 & ~1
-        return current != theirs.current & ~1 && current != theirs.bitmap & ~1 && !missedStart
+        // Not in the middle of a resync: the old disk would look as if it had missed its P_SYNC_UUID
+        // (rule 51), and get no more than what this resync still has to do.
+        return current != theirs.current & ~1 && theirs.bitmap == 0
     }
 }

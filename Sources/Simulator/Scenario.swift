@@ -4,7 +4,8 @@ import Support
 
 /// The accidents of safety.md by their numbers; each is played with the chances of many seeds.
 package enum Scenario: String, CaseIterable {
-    case s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, s18, law1, law2, rule41,
+    case s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, wideDiscard, s18,
+        outdated, law1, law2, rule41,
         minimal
 
     /// What it shows.
@@ -29,6 +30,9 @@ package enum Scenario: String, CaseIterable {
         case .s13: "blocks that a kernel forgot with the last 64 bits of its bitmap are copied"
         case .s14: "create-md that dies anywhere never leaves old generations with an empty bitmap"
         case .s15: "discards are zeros on both nodes, also over more extents than the log has slots"
+        case .wideDiscard:
+            "a discard of a peer without a disk may be wider than the log here has slots for"
+        case .outdated: "an Outdated disk stays what it is beside a peer without a disk"
         case .s18: "a write begins when the role is on disk, however slow that is"
         case .law2: "extents that leave the log leave their bits on disk"
         case .rule41:
@@ -58,7 +62,8 @@ package enum Scenario: String, CaseIterable {
         case .law1: [.ignoresSetBits]
         case .law2: [.logBeforePages, .forgetsPages]
         case .minimal: [.skipsLogWait]
-        case .rule41: []
+        case .outdated: [.believesDiskless]
+        case .wideDiscard, .rule41: []
         }
     }
 
@@ -80,10 +85,13 @@ package enum Scenario: String, CaseIterable {
             guard profile.seed % 2 == 1 else { break }
             profile.deviceSizes = [16 << 20, 16 << 20]
             profile.logExtents = 2
+        case .wideDiscard:
+            profile.deviceSizes = [20 << 20, 20 << 20]
+            profile.logExtentsOfB = 2
         case .law2:
             profile.deviceSizes = [16 << 20, 16 << 20]
             profile.logExtents = 2
-        case .law1, .s18, .s2, .s3, .s4, .s7, .s8, .s9, .s11, .s12, .s14, .rule41: break
+        case .law1, .s18, .outdated, .s2, .s3, .s4, .s7, .s8, .s9, .s11, .s12, .s14, .rule41: break
         }
     }
 
@@ -107,6 +115,8 @@ package enum Scenario: String, CaseIterable {
         case .s13: world.playForgottenBits()
         case .s14: world.playCreation()
         case .s15: world.playDiscards()
+        case .wideDiscard: world.playWideDiscard()
+        case .outdated: world.playOutdated()
         case .s18: world.playSlowPromotion()
         case .law2: world.playEvictions()
         case .rule41: world.playCopiedDisk()

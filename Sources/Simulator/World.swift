@@ -214,6 +214,7 @@ package final class World {
     private func engineOptions(_ node: SimulatedNode) -> Options {
         var options = profile.options
         options.keepsOwnConnection = node.index == 0
+        if node.index == 1, let extents = profile.logExtentsOfB { options.logExtents = extents }
         return options
     }
 

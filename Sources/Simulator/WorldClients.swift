@@ -12,6 +12,8 @@ struct ClientOperation: BitwiseCopyable {
     var durable = false
     var offset = 0
     var length = 0
+    /// The process at the peer when the client asked; 0: none.
+    var peerLife: UInt32 = 0
     /// When the client asked.
     var submitted: UInt32 = 0
     /// When it could change nothing more: answered, or its engine is done with it.
@@ -129,6 +131,8 @@ extension World {
         var operation = request
         operation.client = UInt8(index)
         operation.node = UInt8(clients[index].node)
+        let peer = nodes[1 - clients[index].node]
+        operation.peerLife = peer.isAlive ? peer.life : 0
         clock += 1
         operation.submitted = clock
         let number = UInt32(operations.count)
@@ -320,8 +324,11 @@ extension World {
         switch operation.kind {
         case .write, .trim, .writeZeroes:
             // A refusal comes on the other socket than the state that explains it.
-            let peerHasIt = peerHasAll && !operation.wasRefused
-            operations[Int(number)].wasMirrored = peerHasIt
+            let mirrored = peerHasAll && !operation.wasRefused
+            operations[Int(number)].wasMirrored = mirrored
+            // A peer that has died since may have lost it, and nobody has noticed yet.
+            let peer = other(node)
+            let peerHasIt = mirrored && peer.isAlive && peer.life == operation.peerLife
             checker.acked(number, node: Int(node.index), peerHasIt: peerHasIt, world: self)
         case .flush:
             let peerToo = peerHasAll && node.engine.options.waitsForPeer

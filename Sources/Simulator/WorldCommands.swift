@@ -161,6 +161,8 @@ extension World {
     private func land(_ node: SimulatedNode, _ operation: SimulatedNode.Operation, whole: Bool) {
         var start = 0
         var end = operation.length
+        // A part of a write that failed, and was refused, belongs to no epoch.
+        let epoch = whole ? operation.epoch : 0
         if !whole {
             let sectors = operation.length >> 9
             start = pick(sectors + 1) << 9
@@ -171,9 +173,9 @@ extension World {
         case .write:
             node.disk.land(
                 from: node.buffers, at: operation.place + start, to: operation.offset + start,
-                count: end - start, durable: operation.durable && whole, epoch: operation.epoch)
+                count: end - start, durable: operation.durable && whole, epoch: epoch)
         case .zero:
-            node.disk.landZeros(operation.offset + start, end - start, epoch: operation.epoch)
+            node.disk.landZeros(operation.offset + start, end - start, epoch: epoch)
         case .metaWrite:
             node.disk.land(
                 from: node.metaBytes, at: operation.place + start, to: operation.offset + start,

@@ -36,7 +36,10 @@ import Testing
     }
 
     /// Seeds that once found a fault, and the first few of the swarm.
-    @Test(arguments: [0..<8, 24..<26, 45..<46, 65..<66, 98..<99, 336..<337, 517..<518, 805..<806])
+    @Test(arguments: [
+        0..<8, 24..<26, 45..<46, 65..<66, 98..<99, 336..<337, 517..<518, 805..<806, 12340..<12341,
+        16361..<16362, 17384..<17385, 23969..<23970,
+    ])
     func `a seed ends well`(seeds: Range<UInt64>) {
         let world = World()
         for seed in seeds { #expect(world.run(seed: seed) == nil) }
