@@ -34,6 +34,8 @@ package struct Daemon: ~Copyable {
     /// Events that performing a command leads to; fed when no command is being performed.
     var late = Queue<Event>(capacity: 8192)
     var anyResumed = false
+    /// As of the end of the last turn.
+    private var engineDeadline = Instant.never
     /// No `closeAt` of `uses` is earlier.
     var nextCloseAt = Instant.never
 
@@ -118,7 +120,7 @@ package struct Daemon: ~Copyable {
             urgent = false
             return now
         }
-        return min(engine.nextDeadline, housekeepingDeadline)
+        return min(engineDeadline, housekeepingDeadline)
     }
 
     private mutating func collect(_ count: Int) {
@@ -144,7 +146,7 @@ package struct Daemon: ~Copyable {
     }
 
     private mutating func settle() {
-        if now >= engine.nextDeadline {
+        if now >= engineDeadline {
             engine.tick(now: now)
             perform()
         }
@@ -156,6 +158,7 @@ package struct Daemon: ~Copyable {
             perform()
         }
         housekeep()
+        engineDeadline = engine.nextDeadline
     }
 
     // MARK: completions

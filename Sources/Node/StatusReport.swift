@@ -106,11 +106,11 @@ extension Daemon {
     mutating func housekeep() {
         if engine.hasNews { logTransitions() }
         if engine.hasNews || !jobs.isEmpty { collectResults() }
-        advanceWaiters()
-        stopListening()
+        if !waiters.isEmpty { advanceWaiters() }
+        if peerListener >= 0 { stopListening() }
         if engine.isResyncing || !marks.isEmpty { updateMarks() }
         if !handshakes.isEmpty { grantWaiting() }
-        exitWhenSent()
+        if exitAt != .never { exitWhenSent() }
         if now >= nextCloseAt { closeLate() }
     }
 
@@ -127,7 +127,6 @@ extension Daemon {
 
     /// The answer to `down` goes out before the process ends.
     private mutating func exitWhenSent() {
-        guard exitAt != .never else { return }
         var queued = 0
         for control in controls {
             if let control, !uses[control.connection].gone {

@@ -71,6 +71,11 @@ package import Support
     var completions = Queue<Completion>(capacity: 64 << 10)
     /// Whether one of `completions` is a `closed`.
     package internal(set) var reportsClosed = false
+    /// When the alarm goes off that the kernel has; `never`: it has none.
+    private var alarmAt = Instant.never
+    /// Kernels before 5.15 have none of this clock.
+    private var hasAlarms = true
+    private var alarmTime = Table<__kernel_timespec>(repeating: __kernel_timespec(), count: 1)
     /// What one completion of the kernel may lead to at most: all owners of both halves, and a few.
     static let reportsAtOnce = 8 * SendQueue.ownerLimit + 8
     /// Completions taken from the ring because it had to make room; the first `spillNext` are used.
@@ -151,11 +156,37 @@ package import Support
         try turn(waiting: timeout.map { max($0.inNanoseconds, 0) })
     }
 
-    /// The same with a moment of `now` instead of a length of time; `never` waits without limit.
+    /// The same with a moment of `now`; `never` waits without limit.
+    ///
+    /// It may return 0 earlier than that. The alarm is one operation for many turns, moved only when
+    /// a deadline is earlier than it: a time limit for every wait would set a timer each time.
     package mutating func turn(until deadline: Instant, now: Instant) throws(SystemError) -> Int {
-        guard deadline != .never else { return try turn(waiting: nil) }
-        let left = deadline > now ? deadline.nanoseconds - now.nanoseconds : 0
-        return try turn(waiting: Int64(clamping: left))
+        guard deadline > now else { return try turn(waiting: 0) }
+        guard hasAlarms || deadline == .never else {
+            let left = deadline.nanoseconds - now.nanoseconds
+            return try turn(waiting: Int64(clamping: left))
+        }
+        if deadline < alarmAt { setAlarm(deadline) }
+        return try turn(waiting: nil)
+    }
+
+    private mutating func setAlarm(_ deadline: Instant) {
+        alarmTime[0] = __kernel_timespec(
+            tv_sec: Int64(deadline.nanoseconds / 1_000_000_000),
+            tv_nsec: Int64(deadline.nanoseconds % 1_000_000_000))
+        let sqe = unsafe entry()
+        // The kernel copies the time when it takes the entry, which is before the next alarm is set.
+        let time = unsafe alarmTime.address(of: 0)
+        if alarmAt == .never {
+            unsafe io_uring_prep_timeout(sqe, time, 0, shim_alarm)
+            unsafe sqe.pointee.user_data = InternalToken(.alarm).bits
+        } else {
+            // Too late if it has just gone off; then the next turn sets another.
+            unsafe io_uring_prep_timeout_update(
+                sqe, time, InternalToken(.alarm).bits, shim_alarm_update)
+            unsafe sqe.pointee.user_data = InternalToken(.ignored).bits
+        }
+        alarmAt = deadline
     }
 
     private mutating func turn(waiting nanoseconds: Int64?) throws(SystemError) -> Int {
@@ -173,9 +204,7 @@ package import Support
         return completions.count
     }
 
-    /// Mutating like everything else that is asked often: lent to a function that does not mutate, a
-    /// struct of this size is copied.
-    package subscript(completion index: Int) -> Completion { mutating get { completions[index] } }
+    package subscript(completion index: Int) -> Completion { completions[index] }
 
     private mutating func submit(waiting nanoseconds: Int64?) throws(SystemError) {
         var code: Int32
@@ -244,6 +273,9 @@ package import Support
         case .signal: signalled(raw.result)
         case .child: exited(index, raw.result)
         case .mailbox: posted(index, raw.result)
+        case .alarm:
+            alarmAt = .never
+            if raw.result == -EINVAL { hasAlarms = false }
         case .ignored: break
         }
     }

@@ -62,7 +62,7 @@ package enum Completion: Equatable, BitwiseCopyable, Sendable {
 struct InternalToken: BitwiseCopyable {
     enum Kind: UInt8 {
         case receive = 0xf0
-        case send, hangup, accept, connect, signal, child, mailbox
+        case send, hangup, accept, connect, signal, child, mailbox, alarm
         /// Cancellations and time limits: what they act on tells the outcome.
         case ignored
     }

@@ -16,6 +16,10 @@ struct Attachment {
     static let readLimit = 4
 
     var stage = Stage.none
+    /// Cheaper to ask than `stage != .none`.
+    var isUnderWay: Bool {
+        if case .none = stage { false } else { true }
+    }
     var id: UInt32 = 0
     var deviceSize: UInt64 = 0
     /// What the disk is by its own meta data; in force when the peer has been compared with.
@@ -174,6 +178,7 @@ extension ReplicationEngine {
         crashedPrimary =
             superblock.flags.contains(.primaryIndicator)
             || superblock.flags.contains(.crashedPrimary)
+        crashedConnected = superblock.flags.contains(.connectedIndicator)
         if sabotaged(.forgetsCrash) {
             crashedPrimary = false
             superblock.flags.remove(.primaryIndicator)

@@ -32,11 +32,10 @@ extension ReplicationEngine {
 
     mutating func start(_ request: ClientRequest, _ client: UInt8) {
         let error = refusal(request)
-        let count = (request.length + Self.segmentSize - 1) / Self.segmentSize
         // A read takes all its places at once, and leaves some for writes.
         let room =
             request.operation != .read || error != nil
-            || freeClientSlots.count > Int(count) + Self.clientSlots / 4
+            || freeClientSlots.count > Self.segments(request.length) + Self.clientSlots / 4
                 && canBuffer(request.length)
         guard room, leavesRoom(request, client), freeRequests.count > 0,
             let id = freeRequests.take()
@@ -63,6 +62,10 @@ extension ReplicationEngine {
         case .flush: startFlush(id)
         case .write, .trim, .writeZeroes: startWrite(request, id)
         }
+    }
+
+    private static func segments(_ length: UInt32) -> Int {
+        (Int(length) + Int(segmentSize) - 1) / Int(segmentSize)
     }
 
     /// The buffers that a request pins until its answer has left, in bytes.
@@ -138,10 +141,13 @@ extension ReplicationEngine {
                 }
                 buffer = taken
             }
-            guard let slot = freeClientSlots.take() else {
+            guard !arrival.zeroing || zeroing < Self.zeroingLimit,
+                let slot = freeClientSlots.take()
+            else {
                 pause(client)
                 return
             }
+            if arrival.zeroing { zeroing += 1 }
             slots[Int(slot)] = Slot(
                 kind: arrival.zeroing ? .zero : .write, offset: arrival.offset, length: length,
                 buffer: buffer, request: arrival.request, durable: arrival.durable,
@@ -208,7 +214,7 @@ extension ReplicationEngine {
     mutating func segmentDone(_ id: UInt16) {
         requests[Int(id)].segments -= 1
         guard requests[Int(id)].segments == 0 else { return }
-        if requests[Int(id)].missed, !generationIsDurable {
+        if requests[Int(id)].missed, !generationIsDurable, !pairIsInStep {
             gated.append(id)
             return
         }
@@ -295,6 +301,8 @@ extension ReplicationEngine {
         invariant(slot.kind != .free, "slot \(id) released twice")
         invariant(!slot.diskPending, "slot \(id) released while the disk has its buffer")
         if slot.buffer != none { pool.give(slot.buffer) }
+        if slot.isSole { sole.count -= 1 }
+        if slot.kind == .zero { zeroing -= 1 }
         slots[Int(id)].kind = .free
         slots[Int(id)].buffer = none
         if Int(id) < Self.clientSlots {

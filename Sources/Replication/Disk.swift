@@ -64,6 +64,12 @@ extension ReplicationEngine {
         return superblock.uuids.bitmap != 0 && meta.superblockDurable >= order.generationVersion
     }
 
+    /// What the peer missed has been resynced since: a generation would be a split brain between
+    /// equal disks.
+    var pairIsInStep: Bool {
+        state.connection == .connected && state.peerDisk == .upToDate && bitmap.setCount == 0
+    }
+
     /// Starts a new generation unless one is being tracked already.
     mutating func beginGenerationIfNeeded(_ cause: String) {
         guard superblock.uuids.bitmap == 0, !sabotaged(.noNewGeneration) else { return }
@@ -76,13 +82,32 @@ extension ReplicationEngine {
         record("new current UUID \(hex(superblock.uuids.current)): \(cause)")
     }
 
+    /// The node is about to write alone.
+    mutating func beginGenerationAlone() {
+        let bitmapUUID = superblock.uuids.bitmap
+        guard crashedConnected, bitmapUUID != 0, bitmapUUID != GenerationUUIDs.justCreated,
+            !sabotaged(.noNewGeneration)
+        else {
+            beginGenerationIfNeeded("promotion without the peer")
+            return
+        }
+        crashedConnected = false
+        superblock.uuids.beginGenerationAfterCrash(
+            random: random.next() | 8, primary: state.role == .primary)
+        order.generationVersion = touchSuperblock()
+        record(
+            "new current UUID \(hex(superblock.uuids.current)): promotion without the peer, which "
+                + "may have ended a resync")
+    }
+
     mutating func releaseGated() {
         guard gated.count > 0 else { return }
-        if superblock.uuids.bitmap == 0, diskInUse, !meta.dead, !sabotaged(.noNewGeneration) {
+        let needsGeneration = superblock.uuids.bitmap == 0 && diskInUse && !meta.dead
+        if needsGeneration, !pairIsInStep, !sabotaged(.noNewGeneration) {
             beginGeneration("a write that the peer lacks")
             if state.connection >= .connected { sendUUIDs() }
         }
-        guard generationIsDurable else { return }
+        guard generationIsDurable || pairIsInStep else { return }
         while let id = gated.take() {
             if meta.dead { requests[Int(id)].error = ReplyError.io }
             reply(id)
@@ -139,6 +164,7 @@ extension ReplicationEngine {
 
     mutating func closeDisk(_ cause: String) {
         diskInUse = false
+        sole.keepsIndicator = false
         meta = MetaWriter()
         meta.dead = true
         output.commands.append(.closeDisk)

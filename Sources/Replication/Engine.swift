@@ -22,6 +22,9 @@ package struct ReplicationEngine: ~Copyable {
     /// Requests above this are cut: each segment has its own place, buffer and packet.
     package static let segmentSize: UInt32 = 256 << 10
     static let zeroSegment: UInt32 = 16 << 20
+    /// Segments of discards and zeroes under way: a disk that cannot deallocate writes them out, and
+    /// the peer's has to be done in time.
+    static let zeroingLimit = 16
     static let settleLimit = 8
     static let largePayload: UInt32 = 16384
 
@@ -72,6 +75,8 @@ package struct ReplicationEngine: ~Copyable {
     var diskOperations = 0
     /// Writes of clients that are at the disk now.
     var writesAtDisk = 0
+    /// Slots of clients' discards and zeroes.
+    var zeroing = 0
     var flushOperations = 0
 
     // MARK: the disk and its meta data
@@ -83,6 +88,9 @@ package struct ReplicationEngine: ~Copyable {
     var meta = MetaWriter()
     /// The crash mark: this disk was Primary when it last went down.
     var crashedPrimary = false
+    /// It was connected when it last went down, and has not been since.
+    var crashedConnected = false
+    var sole = SoleCopies()
     /// Where the disk is: a number that changes with every attach, so that old answers do not count.
     var diskInUse = false
 
@@ -126,17 +134,26 @@ package struct ReplicationEngine: ~Copyable {
     /// procedure's next step goes on.
     package mutating func settle(now: Instant) {
         self.now = now
-        drainReady()
+        if ready.count > 0 { drainReady() }
         // What one procedure did may be what another waits for, and no event need follow.
         for _ in 0..<Self.settleLimit {
-            let old = (state, resync.stage, order.current)
+            let (rested, records) = (isResting, transitions.count)
+            let (stage, current) = (resync.stage, order.current)
             advance()
-            resumeClients()
+            if pausedClients > 0 { resumeClients() }
             resumeData()
             let again = ready.count > 0
-            drainReady()
-            if !again, old.0 == state, old.1 == resync.stage, old.2 == order.current { break }
+            if again { drainReady() }
+            // Every change of state leaves a record.
+            guard !again, transitions.count == records else { continue }
+            if rested && isResting || stage == resync.stage && current == order.current { break }
         }
+    }
+
+    /// No procedure is under way; requests may be.
+    private var isResting: Bool {
+        !attachment.isUnderWay && resync.stage == .idle && resync.fullStage == 0
+            && order.current == nil
     }
 
     /// Starts what `book.leave` released.
@@ -152,6 +169,11 @@ package struct ReplicationEngine: ~Copyable {
     /// Moves every procedure that can go on; each looks at durable versions and counts alone. A step
     /// can be what another one, or the same, waits for: so until nothing moves.
     private mutating func advance() {
+        // Nearly always nothing is under way, and nothing begins.
+        if isResting {
+            advanceOnce()
+            if isResting { return }
+        }
         var moved = true
         var rounds = 0
         while moved {
@@ -165,19 +187,21 @@ package struct ReplicationEngine: ~Copyable {
         }
     }
 
+    /// What has nothing to do is not called: this runs at every turn.
     private mutating func advanceOnce() {
-        advanceAttachment()
-        advanceOrders()
-        advanceLeaving()
-        advanceResync()
-        releaseHeld()
+        if attachment.isUnderWay { advanceAttachment() }
+        if order.current != nil { advanceOrders() }
+        if link.leavingVersion != nil { advanceLeaving() }
+        if resync.stage != .idle || resync.fullStage != 0 { advanceResync() }
+        if held.count > 0 { releaseHeld() }
         // Extents become idle in more places than one; none of them may forget who waits.
         if logQueue.count > 0 { retryLogQueue() }
-        releaseGated()
-        advanceFlushes()
+        if gated.count > 0 { releaseGated() }
+        if flushing.count > 0 { advanceFlushes() }
+        if sole.keepsIndicator { advanceSoleCopies() }
         wantStability()
         pumpMeta()
-        advanceClosing()
+        if state.disk == .failed { advanceClosing() }
     }
 
     /// Takes what happened since the last call.

@@ -43,6 +43,14 @@ extension GenerationUUIDs {
         bitmap = 0
     }
 
+    /// A source that crashed does not know whether its target has ended the resync. One that still has
+    /// the sync UUID gets its missing blocks (rule 71), one that has our generation every block (80).
+    mutating func beginGenerationAfterCrash(random: UInt64, primary: Bool) {
+        if bitmap != history0 &+ Self.syncOffset { rotateBitmap(to: bitmap &+ Self.syncOffset) }
+        history1 = current
+        current = Self.withRole(random, primary: primary)
+    }
+
     /// Every block received: both nodes hold the same four values, bit 0 apart.
     mutating func finishTarget(source: GenerationUUIDs, primary: Bool) {
         bitmap = source.bitmap

@@ -80,7 +80,7 @@ extension ReplicationEngine {
     mutating func linkAccepted(_ id: UInt8) {
         invariant(link.uses[Int(id)] == .free, "accepted link \(id) is in use")
         link.uses[Int(id)] = .accepted
-        link.deadlines[Int(id)] = now + options.pingTimeout * 4
+        link.limit(id, to: now + options.pingTimeout * 4)
         // While a connection stands, or is being cleaned up, nobody else is listened to.
         if link.stage != .connecting { close(id) }
     }
@@ -208,7 +208,7 @@ extension ReplicationEngine {
         for index in 0..<Self.linkLimit {
             let id = UInt8(index)
             if lingers, id == link.data || id == link.meta {
-                link.deadlines[index] = now + PeerLink.lingerTime
+                link.limit(id, to: now + PeerLink.lingerTime)
             } else {
                 close(id)
             }

@@ -157,6 +157,8 @@ extension ReplicationEngine {
     mutating func stateReply(_ code: Int32) {
         guard let current = order.current, current.stage == .asking else {
             record("an answer of the peer (\(code)) to a request that was given up")
+            // If it agreed, it believes in what did not come.
+            if code >= 1, state.connection >= .connected { sendState() }
             return
         }
         let accepted = code >= 1

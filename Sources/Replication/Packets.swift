@@ -92,7 +92,9 @@ extension ReplicationEngine {
 
     private mutating func receiveMeta(_ packet: Packet, _ body: RawSpan) {
         switch packet {
-        case .ping: output.packet(.pingAck, link: link.meta)
+        case .ping:
+            targetPinged()
+            output.packet(.pingAck, link: link.meta)
         case .pingAck:
             link.pingAnswers = link.pings
             link.pingSent = nil

@@ -45,6 +45,8 @@ struct PeerLink: ~Copyable {
     var stage = Stage.off
     var uses = Table<Use>(repeating: .free, count: ReplicationEngine.linkLimit)
     var deadlines = Table<Instant>(repeating: .never, count: ReplicationEngine.linkLimit)
+    /// None of `deadlines` is earlier.
+    private(set) var nextDeadline = Instant.never
     var data = none
     var meta = none
     /// Whether we opened `data`: only then can the attempts have crossed.
@@ -77,6 +79,16 @@ struct PeerLink: ~Copyable {
     mutating func nextSequence() -> UInt32 {
         sequence &+= 1
         return sequence
+    }
+
+    mutating func limit(_ id: UInt8, to moment: Instant) {
+        deadlines[Int(id)] = moment
+        nextDeadline = min(nextDeadline, moment)
+    }
+
+    mutating func findNextDeadline() {
+        nextDeadline = .never
+        for index in 0..<deadlines.count { nextDeadline = min(nextDeadline, deadlines[index]) }
     }
 
     mutating func dataSent(_ now: Instant) { lastDataSent = now }

@@ -50,6 +50,7 @@ extension ReplicationEngine {
             kind: .peerWrite, stage: .arriving, offset: packet.sector << 9, length: length,
             buffer: buffer, blockID: packet.blockID, connection: link.serial,
             flags: packet.flags, durable: packet.flags.contains(.fua))
+        noteSole(slot)
         receiver.count += 1
         receiver.inFlight += 1
         arrive(slot, large: length >= Self.largePayload)
@@ -96,6 +97,7 @@ extension ReplicationEngine {
             blockID: packet.blockID, connection: link.serial, flags: packet.flags,
             durable: packet.flags.contains(.fua),
             keepsAllocation: !trim && !packet.flags.contains(.discard))
+        noteSole(slot)
         receiver.count += 1
         receiver.inFlight += 1
         receiver.operations += 1
@@ -107,13 +109,13 @@ extension ReplicationEngine {
     /// Its turn. Where the peer has no disk ours is the only copy: bits and log are kept here.
     mutating func beginPeerWrite(_ id: SlotID) {
         let slot = slots[Int(id)]
-        guard diskUsable, state.peerDisk < .inconsistent else {
+        guard diskUsable, slot.isSole || state.peerDisk < .inconsistent else {
             submitPeerWrite(id)
             return
         }
         if state.disk == .upToDate {
             beginGenerationIfNeeded("a write of a peer without a disk")
-            guard generationIsDurable else {
+            guard generationIsDurable, meta.superblockDurable >= sole.indicatorVersion else {
                 held.append(id)
                 return
             }

@@ -44,8 +44,9 @@ extension ReplicationEngine {
         }
     }
 
-    private mutating func attemptPromotion(_ current: PendingOrders.Order) {
-        guard case .primary(let force) = current.command else { return }
+    /// Whether it has to be forced; `nil`: it is not possible, and the order has ended.
+    private mutating func checkPromotion(_ current: PendingOrders.Order) -> Bool? {
+        guard case .primary(let force) = current.command else { return nil }
         var new = state
         new.role = .primary
         var forced = false
@@ -57,15 +58,20 @@ extension ReplicationEngine {
         }
         if let refusal = softRefusal(new) {
             endOrder(refusal)
-            return
+            return nil
         }
         // Reads from the peer do not exist yet: the local disk has to be good.
         guard new.disk == .upToDate, diskUsable else {
             endOrder(
                 .noUpToDateDisk,
                 "Need access to UpToDate data: the local disk is \(state.disk.name)")
-            return
+            return nil
         }
+        return forced
+    }
+
+    private mutating func attemptPromotion(_ current: PendingOrders.Order) {
+        guard let forced = checkPromotion(current) else { return }
         order.current?.forced = forced
         guard state.connection >= .connected else {
             becomePrimary()
@@ -86,14 +92,24 @@ extension ReplicationEngine {
             }
             return
         }
-        guard state.peer != .primary || sabotaged(.allowsTwoPrimaries) else {
-            endOrder(.twoPrimaries)
+        if sabotaged(.allowsTwoPrimaries) {
+            becomePrimary()
             return
         }
-        guard diskUsable else {
-            // It failed while the peer was asked; to force a role makes no disk of none.
-            if state.connection >= .connected { sendState() }
-            endOrder(.noUpToDateDisk, "the disk failed")
+        // The peer believes in a Primary here from now on, and anything may have happened meanwhile:
+        // its disk was attached, and ours has become the target of a resync.
+        guard isSettled else {
+            order.current?.stage = .settling
+            sendState()
+            return
+        }
+        guard let forced = checkPromotion(current) else {
+            sendState()
+            return
+        }
+        guard forced == current.forced else {
+            order.current?.stage = .settling
+            sendState()
             return
         }
         becomePrimary()
@@ -110,7 +126,7 @@ extension ReplicationEngine {
         if forced {
             beginGeneration("forced promotion")
         } else if state.connection < .connected || state.peerDisk <= .failed {
-            beginGenerationIfNeeded("promotion without the peer")
+            beginGenerationAlone()
         }
         superblock.uuids.current |= 1
         let version = touchSuperblock()

@@ -36,7 +36,13 @@ struct Resync: ~Copyable {
     var pagesVersion: UInt32 = 0
     var pings: UInt32 = 0
 
+    /// The target pinged us when it had everything: from then on it may have ended the resync, and
+    /// hold our generation as UpToDate, before we hear of it.
+    var targetMayBeDone = false
+
     // Bitmap exchange.
+    /// When the peer has to be done with it, because writes wait for that.
+    var exchangeLimit = Instant.never
     var sendBit = 0
     var sendWaits = false
     var receiveBit = 0
@@ -70,7 +76,7 @@ struct Resync: ~Copyable {
     var started = Instant(nanoseconds: 0)
 
     /// New writes wait: the full resync that makes us source has not set its bits yet.
-    var startsAsSource: Bool {
+    @inline(__always) var startsAsSource: Bool {
         stage == .sourceStoring || stage == .sourceStarting || stage == .sourceAnnouncing
     }
 }
@@ -154,6 +160,7 @@ extension ReplicationEngine {
             resync.receiveBit = 0
             resync.receiveWord = 0
             resync.stage = .sourceSending
+            if let limit = pace.slowPeer { resync.exchangeLimit = now + limit }
             sendBitmap()
         case .sourceSending, .targetSending: sendBitmap()
         case .sourceStoring:
@@ -326,7 +333,9 @@ extension ReplicationEngine {
             distrustLastBits()
             if !sabotaged(.forgetsMergedBitmap) { resync.pagesVersion = writeOutBitmap() }
             resync.stage = .targetStoring
-        case .sourceReceiving: resync.stage = .sourceStarting
+        case .sourceReceiving:
+            resync.stage = .sourceStarting
+            resync.exchangeLimit = .never
         case .sourceSending: resync.receiveBit = bitmap.bitCount
         default: record("a bitmap came in state \(state.connection.name): merged")
         }
@@ -370,6 +379,7 @@ extension ReplicationEngine {
     /// The target's P_STATE: it has everything, or it could not write some of it (12.6, trap 13).
     mutating func targetFinished(failed: Bool) {
         if failed {
+            resync.targetMayBeDone = false
             change("the target could not store every block", .warning) {
                 $0.connection = .connected
                 $0.peerDisk = .inconsistent
@@ -388,6 +398,7 @@ extension ReplicationEngine {
                 "the target is done, but \(bitmap.setCount) blocks are out of sync here")
             return
         }
+        resync.targetMayBeDone = false
         superblock.uuids.clearBitmap()
         adoptPeerGenerations()
         touchSuperblock()
@@ -398,6 +409,40 @@ extension ReplicationEngine {
             $0.connection = .connected
             $0.peerDisk = .upToDate
         }
+    }
+
+    /// The target pings when it has everything, and goes on only with our answer (wire 12.6). Its acks
+    /// came before: what is still set here belongs to writes that are not settled.
+    mutating func targetPinged() {
+        guard resync.stage == .sourceRunning else { return }
+        var block = bitmap.next(from: 0)
+        while let found = block {
+            guard isBeingWritten(found) else { return }
+            block = bitmap.next(from: found + 1)
+        }
+        resync.targetMayBeDone = true
+    }
+
+    private func isBeingWritten(_ block: Int) -> Bool {
+        for index in 0..<book.count {
+            let slot = slots[Int(book[index])]
+            let writes = slot.kind == .write || slot.kind == .zero
+            if writes, slot.firstBlock <= block, block <= slot.lastBlock { return true }
+        }
+        return false
+    }
+
+    /// The resync is cut off where its target may have ended it: what is written here from now on
+    /// needs a generation of its own. A target that did not end it is resynced as a whole (rule 80).
+    mutating func distrustTarget(_ old: StateWord, _ new: StateWord) {
+        let wasSource = old.connection == .syncSource || old.connection == .pausedSyncS
+        guard resync.targetMayBeDone, wasSource, new.connection != .syncSource,
+            new.connection != .pausedSyncS, diskInUse
+        else { return }
+        resync.targetMayBeDone = false
+        superblock.uuids.clearBitmap()
+        touchSuperblock()
+        record("the peer may have ended the resync: it counts as done")
     }
 
     /// After a resync both nodes hold the same four values (wire 8.3). Nobody announces them: a later
@@ -424,6 +469,8 @@ extension ReplicationEngine {
     mutating func abandonResync() {
         resync.stage = .idle
         resync.finishBefore = .never
+        resync.exchangeLimit = .never
+        resync.targetMayBeDone = false
         resync.sendWaits = false
         resync.syncUUID = nil
         resync.receiveBit = 0

@@ -227,7 +227,8 @@ extension ReplicationEngine {
         bitmap.set(Int(start >> 12), through: Int((end - 1) >> 12))
         for index in 0..<book.count {
             let id = Int(book[index])
-            if slots[id].kind == .resyncWrite, slots[id].offset < end, start < slots[id].end {
+            let clears = slots[id].kind == .resyncWrite || slots[id].kind == .peerWrite
+            if clears, slots[id].offset < end, start < slots[id].end {
                 slots[id].keepsBits = true
             }
         }
@@ -243,8 +244,9 @@ extension ReplicationEngine {
     // MARK: the end
 
     mutating func finishTargetIfDone() {
+        // Behind: the source sends no data, but names what it writes.
         guard resync.stage == .targetRunning, resync.outstandingCount == 0,
-            resync.deferredCount == 0
+            resync.deferredCount == 0, resyncing
         else { return }
         guard bitmap.setCount <= resync.failedBlocks else {
             // What was set behind the cursor, or cancelled.

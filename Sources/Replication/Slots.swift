@@ -71,6 +71,8 @@ package struct Slot: BitwiseCopyable {
     var missed = false
     /// The peer answered with P_RS_WRITE_ACK: it cleared its bits, and so may we.
     var confirmedInSync = false
+    /// A write of a peer without a disk: ours is the only copy.
+    var isSole = false
     /// Resync data that must not clear its bits: they were set again meanwhile.
     var keepsBits = false
 

@@ -104,6 +104,8 @@ extension ReplicationEngine {
             if !peer.knowsUUIDs { sendUUIDs() }
             sendState()
         }
+        if new.connection >= .connected { crashedConnected = false }
+        distrustTarget(old, new)
         lostPeerData(old, new)
         if new.disk != old.disk, new.disk == .failed || new.disk == .diskless,
             new.connection >= .connected
@@ -159,16 +161,17 @@ extension ReplicationEngine {
         }
         put(.consistent, disk > .inconsistent)
         put(.wasUpToDate, disk > .outdated)
-        put(
-            .primaryIndicator,
-            state.role == .primary || state.peerDisk < .inconsistent && state.peer == .primary)
+        if peerHasNoCopy { sole.keepsIndicator = true }
+        let hadIndicator = flags.contains(.primaryIndicator)
+        put(.primaryIndicator, state.role == .primary || sole.keepsIndicator)
         put(.connectedIndicator, state.connection > .wfReportParams)
         put(.peerOutdated, state.peerDisk >= .inconsistent && state.peerDisk <= .outdated)
         put(.crashedPrimary, crashedPrimary)
         put(.logClean, false)
         guard flags != superblock.flags else { return }
         superblock.flags = flags
-        touchSuperblock()
+        let version = touchSuperblock()
+        if flags.contains(.primaryIndicator), !hadIndicator { sole.indicatorVersion = version }
     }
 
     // MARK: refusals (wire 7.3)

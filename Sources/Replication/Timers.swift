@@ -5,8 +5,7 @@ package import Support
 extension ReplicationEngine {
     /// When `tick` is to be called next, at the latest.
     package var nextDeadline: Instant {
-        var deadline = min(link.handshakeDeadline, link.pingDeadline)
-        for index in 0..<Self.linkLimit { deadline = min(deadline, link.deadlines[index]) }
+        var deadline = min(link.handshakeDeadline, link.pingDeadline, link.nextDeadline)
         if link.stage == .connecting { deadline = min(deadline, link.retryAt) }
         if link.stage == .parameters || link.stage == .running {
             if link.pingSent == nil {
@@ -22,6 +21,7 @@ extension ReplicationEngine {
         }
         deadline = min(deadline, order.deadline)
         deadline = min(deadline, resync.finishBefore)
+        if held.count > 0 { deadline = min(deadline, resync.exchangeLimit) }
         if resync.stage == .targetRunning || resync.stage == .sourceRunning {
             if meta.bitmapWanted == meta.bitmapDurable {
                 deadline = min(deadline, resync.nextWriteOut)
@@ -53,10 +53,7 @@ extension ReplicationEngine {
                 connectionLost(.networkFailure, "the peer closed the meta connection")
             }
         }
-        for index in 0..<Self.linkLimit where now >= link.deadlines[index] {
-            if link.uses[index] == .accepted { record("a connection that said nothing was closed") }
-            close(UInt8(index))
-        }
+        if now >= link.nextDeadline { closeLate() }
         tryConnecting()
         tickPing()
         if link.stage == .running, now >= slowPeerDeadline {
@@ -65,7 +62,21 @@ extension ReplicationEngine {
                 "the peer did not finish a write within ko-count \(options.koCount) x timeout "
                     + "\(options.timeout)")
         }
+        if link.stage == .running, held.count > 0, now >= resync.exchangeLimit {
+            connectionLost(
+                .timeout,
+                "the peer did not send its bitmap within ko-count \(options.koCount) x timeout "
+                    + "\(options.timeout), and writes wait for it")
+        }
         tickOrders()
+    }
+
+    private mutating func closeLate() {
+        for index in 0..<Self.linkLimit where now >= link.deadlines[index] {
+            if link.uses[index] == .accepted { record("a connection that said nothing was closed") }
+            close(UInt8(index))
+        }
+        link.findNextDeadline()
     }
 
     private mutating func tickPing() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The judges work: the kernel's DRBD, its nbd and a cable between two machines, without repd.
 # needs: vm
-# timeout: 240
+# timeout: 480
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 
@@ -9,7 +9,7 @@ jobs=$REPD_ROOT/Tests/scenarios/guest
 echo "two minors of the kernel replicate, lose each other, and copy what was written meanwhile,"
 echo "the kernel's nbd works against stock servers, and the harness brings the exit status back"
 status=0
-vm run - "$jobs/kernel-pair.sh" "$jobs/nbd.sh" <<'JOB' || status=$?
+vm run --timeout 300 - "$jobs/kernel-pair.sh" "$jobs/nbd.sh" <<'JOB' || status=$?
 for job in "$@"; do bash "$job" || exit 1; done
 exit 7
 JOB
@@ -23,6 +23,6 @@ vm run --timeout 3 - <<<'sleep 10' 2>"$scratch/error" || status=$?
 [[ $status == 124 ]] || fail "exit status $status after the time ran out"
 grep -q 'time ran out' "$scratch/error"
 status=0
-vm run - <<<'echo c >/proc/sysrq-trigger; sleep 10' 2>"$scratch/error" || status=$?
+vm run --timeout 300 - <<<'echo c >/proc/sysrq-trigger; sleep 10' 2>"$scratch/error" || status=$?
 [[ $status == 125 ]] || fail "exit status $status after a crash of the kernel"
 grep -q 'Kernel panic' "$scratch/error"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # repctl from new disks to the end of both daemons: two nodes on one machine, with a stock client.
-# timeout: 120
+# timeout: 240
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 need_binary repctl repd

@@ -2,7 +2,7 @@
 # The kernel's machine loses power as Primary under load, repd is promoted; later repd is killed as
 # Primary, the kernel is promoted: every acknowledged record is there each time.
 # needs: vm
-# timeout: 240
+# timeout: 600
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 . "$REPD_ROOT/scripts/lib/metadata.sh"
@@ -12,11 +12,11 @@ jobs=$REPD_ROOT/Tests/scenarios/guest
 mkdir "$scratch/shared"
 truncate --size 32M "$scratch/a.img" "$scratch/b.img"
 beta() {
-    vm run --timeout 120 --hostname beta --address 10.77.0.2/24 --connect "$scratch/cable" \
+    vm run --timeout 340 --hostname beta --address 10.77.0.2/24 --connect "$scratch/cable" \
         --shared "$scratch/shared" --disk "$scratch/b.img" "$jobs/killed-kernel.sh" "$1"
 }
 
-background vm run --timeout 200 --hostname alpha --address 10.77.0.1/24 --listen "$scratch/cable" \
+background vm run --timeout 540 --hostname alpha --address 10.77.0.1/24 --listen "$scratch/cable" \
     --shared "$scratch/shared" --disk "$scratch/a.img" "$jobs/killed-repd.sh"
 alpha=$background_pid
 echo "the kernel is Primary under load when its machine loses power"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Disks change hands between repd and the kernel's DRBD, in order and after a crash.
 # needs: vm
-# timeout: 150
+# timeout: 480
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 
 need_binary repd repctl
-vm run --timeout 140 "$REPD_ROOT/Tests/scenarios/guest/foreign-disks.sh"
+vm run --timeout 420 "$REPD_ROOT/Tests/scenarios/guest/foreign-disks.sh"

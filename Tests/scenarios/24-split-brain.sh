@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Both nodes of a pair of repd were Primary while apart: neither overwrites the other by itself.
-# timeout: 90
+# timeout: 240
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 . "$REPD_ROOT/scripts/lib/nodes.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Two repd on one host: protocols, cuts, counted resyncs, and kill -9 of either side under load.
-# timeout: 420
+# timeout: 600
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 . "$REPD_ROOT/scripts/lib/nodes.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Stock clients of the export, each against the others; and strangers at every port.
-# timeout: 150
+# timeout: 300
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 . "$REPD_ROOT/scripts/lib/nodes.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What is wrong is refused with a text that helps and an exit status; nothing is lost, nobody dies.
-# timeout: 120
+# timeout: 240
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 . "$REPD_ROOT/scripts/lib/nodes.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A pair of repd on one host; the disk of one of them fails, only for reads or only for writes.
-# timeout: 90
+# timeout: 240
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 . "$REPD_ROOT/scripts/lib/nodes.sh"

@@ -3,7 +3,7 @@
 # of both, cuts, disconnects, full resyncs, detached disks, roles that change. Nothing acknowledged
 # is lost, and both disks are equal in the end. REPD_SEED repeats a run's decisions, not its timing;
 # REPD_ROUNDS makes it longer.
-# timeout: 240
+# timeout: 480
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib/scenario.sh"
 . "$REPD_ROOT/scripts/lib/nodes.sh"

@@ -138,8 +138,10 @@ class Repd(Setup):
             "--node-name", node, *command)
 
     def start(self):
+        disks = {node: self.path("none") for node in ("pri", "sec")}
+        disks.update({node: self.disk(node + ".disk") for node in self.nodes})
         sections = "".join(
-            f"on {node} {{ device /dev/drbd0; disk {self.path(node + '.disk')}; "
+            f"on {node} {{ device /dev/drbd0; disk {disks[node]}; "
             f"address 127.0.0.1:{free_port()}; meta-disk internal; }}\n"
             for node in ("pri", "sec"))
         with open(self.path("repd.conf"), "w") as file:
@@ -148,7 +150,6 @@ class Repd(Setup):
                 f"disk {{ c-plan-ahead 0; resync-rate 2000M; c-max-rate 2000M; }}\n{sections}}}\n")
         for node in self.nodes:
             os.mkdir(self.path(node))
-            self.disk(node + ".disk")
             self.control(node, "create-md", "--force", "r0")
             # The daemon is our child, not repctl's: it is to end with this script.
             self.start_process(

@@ -1,5 +1,8 @@
 // The only C. liburing's functions import into Swift as they are; macros, flags and what the
 // importer cannot see are named here.
+//
+// Glibc's structures belong to this module as well as to Swift's Glibc, whichever the compiler meets
+// first: a file that uses members of stat, sockaddr and the like imports both.
 #ifndef REPD_CSHIMS_H
 #define REPD_CSHIMS_H
 // Before anything that asks for more of Glibc, as liburing.h does: with _GNU_SOURCE or _XOPEN_SOURCE
@@ -26,6 +29,8 @@ static const unsigned shim_setup_deferred =
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
 static const unsigned shim_setup_cooperative = IORING_SETUP_COOP_TASKRUN;
 static const unsigned shim_setup_queue_size = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+static const unsigned shim_alarm = IORING_TIMEOUT_ABS | IORING_TIMEOUT_BOOTTIME;
+static const unsigned shim_alarm_update = IORING_TIMEOUT_ABS;
 static const unsigned shim_cancel_any = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY;
 
 // Glibc names these only with _GNU_SOURCE.
