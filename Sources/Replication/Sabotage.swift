@@ -8,7 +8,7 @@ package enum Sabotage: String, CaseIterable, Sendable {
     case forgetsPages, clearsBeforeFlush, flushIgnoresPeer, ignoresOverlap, forgetsMergedBitmap
     case promotesAtOnce, ignoresSetBits, forgetsCrash, hidesWriteErrors, trustsFailedFlush
     case forgetsStaleRequests, asksForNoProof, allowsTwoPrimaries, trustsLastBits
-    case keepsOldSuperblock, discardsUncut, believesDiskless, forgetsTheEnd
+    case keepsOldSuperblock, discardsUncut, believesDiskless
 
     /// What is missing.
     package var sentence: String {
@@ -48,8 +48,6 @@ package enum Sabotage: String, CaseIterable, Sendable {
             // The mechanism is in MetaDisk; the simulator leaves its steps out.
             "create-md empties log and bitmap under the old super block (S14)"
         case .discardsUncut: "a discard may take more extents than the log has slots (S15)"
-        case .forgetsTheEnd:
-            "a source goes on alone under a generation that its target may hold, too (S8)"
         case .believesDiskless:
             "an Outdated disk becomes UpToDate beside any peer, as in the kernel (I-16)"
         }

@@ -236,43 +236,4 @@ extension World {
             violate("I-16", "B was promoted with an Outdated disk")
         }
     }
-
-    /// The target has ended the resync, and its P_STATE is lost; the source goes on alone, at once or
-    /// after a crash, and the target is promoted afterwards.
-    func playLostState() {
-        expectPair()
-        expectPrimary(0)
-        stop(nodes[1], losesPower: false)
-        expect("the loss of the peer") { [self] in
-            nodes[0].engine.state.connection < .connected
-        }
-        for block in 0..<8 { expectSuccess(ask(block % 4, .write, block: block)) }
-        start(nodes[1])
-        expect("the resync") { [self] in nodes[1].engine.state.connection == .syncTarget }
-        expect("the end of the resync") { [self] in
-            nodes[1].engine.state.connection == .connected
-        }
-        inject(.blackHole, at: nodes[0])
-        faults.serial += 1
-        if profile.seed % 2 == 1 {
-            stop(nodes[0], losesPower: false)
-            start(nodes[0])
-        }
-        expect("the loss of the peer") { [self] in
-            nodes.allSatisfy {
-                $0.engine.state.connection < .connected && $0.engine.state.disk == .upToDate
-            } && director.isFree(0)
-        }
-        expectPrimary(0)
-        expectSuccess(ask(0, .write, block: 2))
-        stop(nodes[0], losesPower: random.chance(1, in: 2))
-        faults.serial += 1
-        healAll()
-        expectPrimary(1)
-        expectSuccess(ask(0, .write, block: 3))
-        start(nodes[0])
-        expect("the split brain") { [self] in
-            director.refusals.contains { $0 == .splitBrain }
-        }
-    }
 }

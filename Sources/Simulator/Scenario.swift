@@ -5,7 +5,7 @@ import Support
 /// The accidents of safety.md by their numbers; each is played with the chances of many seeds.
 package enum Scenario: String, CaseIterable {
     case s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, wideDiscard, s18,
-        lastState, outdated, law1, law2, rule41,
+        outdated, law1, law2, rule41,
         minimal
 
     /// What it shows.
@@ -32,8 +32,6 @@ package enum Scenario: String, CaseIterable {
         case .s15: "discards are zeros on both nodes, also over more extents than the log has slots"
         case .wideDiscard:
             "a discard of a peer without a disk may be wider than the log here has slots for"
-        case .lastState:
-            "a resync that only the target knows to be done hides no write of the source"
         case .outdated: "an Outdated disk stays what it is beside a peer without a disk"
         case .s18: "a write begins when the role is on disk, however slow that is"
         case .law2: "extents that leave the log leave their bits on disk"
@@ -64,7 +62,6 @@ package enum Scenario: String, CaseIterable {
         case .law1: [.ignoresSetBits]
         case .law2: [.logBeforePages, .forgetsPages]
         case .minimal: [.skipsLogWait]
-        case .lastState: [.forgetsTheEnd]
         case .outdated: [.believesDiskless]
         case .wideDiscard, .rule41: []
         }
@@ -94,9 +91,7 @@ package enum Scenario: String, CaseIterable {
         case .law2:
             profile.deviceSizes = [16 << 20, 16 << 20]
             profile.logExtents = 2
-        case .law1, .s18, .lastState, .outdated, .s2, .s3, .s4, .s7, .s8, .s9, .s11, .s12, .s14,
-            .rule41:
-            break
+        case .law1, .s18, .outdated, .s2, .s3, .s4, .s7, .s8, .s9, .s11, .s12, .s14, .rule41: break
         }
     }
 
@@ -121,7 +116,6 @@ package enum Scenario: String, CaseIterable {
         case .s14: world.playCreation()
         case .s15: world.playDiscards()
         case .wideDiscard: world.playWideDiscard()
-        case .lastState: world.playLostState()
         case .outdated: world.playOutdated()
         case .s18: world.playSlowPromotion()
         case .law2: world.playEvictions()
