@@ -162,7 +162,9 @@ extension Daemon {
             return false
         }
         settings = new
-        engine.options = options(new)
+        var options = options(new)
+        if engine.hasConnection { options.keepConnection(of: engine.options) }
+        engine.options = options
         return listenForClients(new, session)
     }
 

@@ -45,6 +45,7 @@ package struct Daemon: ~Copyable {
     var clientNames = [String](repeating: "", count: clientLimit)
     var clientsSince = Table<Instant>(repeating: .never, count: clientLimit)
     var limits = NBDLimits(size: 0)
+    var stalls = StallWatch()
     var nbdListeners: [Int] = []
     var unixListener = -1
     var drainsClients = false

@@ -96,27 +96,28 @@ extension Daemon {
             description: "repd resource \(directory.name) on \(nodeName)")
     }
 
+    /// Why nobody may use the export now.
+    private var refusal: NBDHandshake.Refusal? {
+        let resource = directory.name
+        if stopping { return .shuttingDown("\(resource) is being stopped") }
+        guard engine.servesClients, !engine.isDemoting, !drainsClients else {
+            let role = engine.servesClients ? "being demoted" : engine.state.role.name
+            return .policy(
+                "\(resource) is \(role) on \(nodeName): 'repctl primary \(resource)' here, or use "
+                    + "the node where it is Primary")
+        }
+        guard engine.size > 0 else { return .policy("\(resource) has no disk on \(nodeName)") }
+        return nil
+    }
+
     private mutating func ask(_ index: Int, _ name: String, _ purpose: NBDHandshake.Purpose) {
         let resource = directory.name
         guard name.isEmpty || name == resource || name == "\(resource)/0" else {
             refuse(index, .unknown("no export '\(name)': this repd serves '\(resource)'"))
             return
         }
-        guard !stopping else {
-            refuse(index, .shuttingDown("\(resource) is being stopped"))
-            return
-        }
-        guard engine.servesClients, !engine.isDemoting, !drainsClients else {
-            let role = engine.servesClients ? "being demoted" : engine.state.role.name
-            refuse(
-                index,
-                .policy(
-                    "\(resource) is \(role) on \(nodeName): 'repctl primary \(resource)' here, "
-                        + "or use the node where it is Primary"))
-            return
-        }
-        guard engine.size > 0 else {
-            refuse(index, .policy("\(resource) has no disk on \(nodeName)"))
+        if let refusal {
+            refuse(index, refusal)
             return
         }
         if purpose == .info {
@@ -153,7 +154,8 @@ extension Daemon {
             guard left.isEmpty else { continue }
             handshakes[index]?.waits = nil
             uses[index].paused = false
-            grant(index)
+            // Much may have happened while it waited.
+            if let refusal { refuse(index, refusal) } else { grant(index) }
             uses[index].resumed = true
             anyResumed = true
         }

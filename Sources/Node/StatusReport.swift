@@ -91,7 +91,7 @@ extension Daemon {
     // MARK: now and then
 
     var housekeepingDeadline: Instant {
-        var deadline = min(exitAt, nextCloseAt)
+        var deadline = min(exitAt, nextCloseAt, stalls.checkAt)
         if !waiters.isEmpty {
             for waiter in waiters { deadline = min(deadline, waiter.nextReport, waiter.deadline) }
         }
@@ -110,6 +110,7 @@ extension Daemon {
         if peerListener >= 0 { stopListening() }
         if engine.isResyncing || !marks.isEmpty { updateMarks() }
         if !handshakes.isEmpty { grantWaiting() }
+        if engine.clientsWait || stalls.checkAt != .never || !handshakes.isEmpty { watchClients() }
         if exitAt != .never { exitWhenSent() }
         if now >= nextCloseAt { closeLate() }
     }

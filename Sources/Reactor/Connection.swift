@@ -19,6 +19,8 @@ import Support
     var operations = 0
     var receiving = false
     var sending = false
+    /// How many sends have got on.
+    var sends: UInt32 = 0
     var polling = false
     /// Whether the end of the stream or a receive error has been reported.
     var ended = false

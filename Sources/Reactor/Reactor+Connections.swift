@@ -123,6 +123,12 @@ extension Reactor {
 
     // MARK: sending
 
+    /// How many sends have got on so far; `nil`: nothing is on its way.
+    package func sendProgress(_ index: Int) -> UInt32? {
+        let connection = connections[index]
+        return connection.stage == .open && connection.sending ? connection.sends : nil
+    }
+
     // By address: a copy of the connection to ask it for one pointer would be the dearer part.
     @inline(__always)
     private func filling(_ index: Int) -> UnsafeMutablePointer<SendQueue> {
@@ -232,6 +238,7 @@ extension Reactor {
         let queue = unsafe departing(index)
         let open = connections[index].stage == .open
         let again = result == -EINTR || result == -EAGAIN
+        if result > 0 { connections[index].sends &+= 1 }
         if result > 0 || again {
             // Short in spite of MSG_WAITALL: a signal, an error, or more vectors than one send takes.
             let left = unsafe queue.pointee.advance(Int(max(result, 0)))

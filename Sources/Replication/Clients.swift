@@ -192,7 +192,11 @@ extension ReplicationEngine {
     /// Clients that waited for a free place go on.
     mutating func resumeClients() {
         guard pausedClients > 0 else { return }
-        for index in 0..<Self.clientLimit where clients[index].paused {
+        // Everybody is the first to be asked at times.
+        firstResumed = (firstResumed + 1) % Self.clientLimit
+        for position in 0..<Self.clientLimit {
+            let index = (firstResumed + position) % Self.clientLimit
+            guard clients[index].paused else { continue }
             clients[index].paused = false
             pausedClients -= 1
             let client = UInt8(index)

@@ -86,7 +86,7 @@ extension ReplicationEngine {
     mutating func beginGenerationAlone() {
         let bitmapUUID = superblock.uuids.bitmap
         guard crashedConnected, bitmapUUID != 0, bitmapUUID != GenerationUUIDs.justCreated,
-            !sabotaged(.noNewGeneration)
+            !sabotaged(.noNewGeneration), !sabotaged(.trustsTarget)
         else {
             beginGenerationIfNeeded("promotion without the peer")
             return

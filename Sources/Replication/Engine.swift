@@ -62,6 +62,7 @@ package struct ReplicationEngine: ~Copyable {
     var freeRequests = FreeList(count: requestLimit)
     var clients = Table<Client>(repeating: Client(), count: clientLimit)
     var pausedClients = 0
+    var firstResumed = 0
     var transfer = TransferLog()
     /// Writes that wait until writing is allowed again, then for their extents in the log.
     var held = Ring(capacity: clientSlots + peerSlots)

@@ -140,6 +140,8 @@ extension ReplicationEngine {
             return
         }
         if update {
+            // What was sent under the old one has to be told apart from what follows.
+            if transfer.open.count > 0 { closeEpoch() }
             options.replicationProtocol = theirs
             record("the peer changed the protocol to \(theirs)")
             return

@@ -13,6 +13,9 @@ extension ReplicationEngine {
     /// Requests of the client that have not been answered.
     package func requestsInFlight(client: UInt8) -> Int { Int(clients[Int(client)].users) }
 
+    /// Some client waits for a place or a buffer.
+    package var clientsWait: Bool { pausedClients > 0 }
+
     /// The node may let clients use the export.
     package var servesClients: Bool { state.role == .primary && !order.promoting }
 

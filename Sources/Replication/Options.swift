@@ -37,6 +37,13 @@ package struct Options: Equatable, Sendable {
 
     package init() {}
 
+    /// What a connection was agreed upon with stays until the next one is made.
+    package mutating func keepConnection(of old: Options) {
+        let logExtents = logExtents
+        self = old
+        self.logExtents = logExtents
+    }
+
     package var waitsForPeer: Bool { flushWaitsForPeer ?? (replicationProtocol == .c) }
 }
 

@@ -92,7 +92,7 @@ extension ReplicationEngine {
             }
             return
         }
-        if sabotaged(.allowsTwoPrimaries) {
+        if sabotaged(.allowsTwoPrimaries) || sabotaged(.promotesUnchecked) {
             becomePrimary()
             return
         }

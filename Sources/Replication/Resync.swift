@@ -437,7 +437,7 @@ extension ReplicationEngine {
     mutating func distrustTarget(_ old: StateWord, _ new: StateWord) {
         let wasSource = old.connection == .syncSource || old.connection == .pausedSyncS
         guard resync.targetMayBeDone, wasSource, new.connection != .syncSource,
-            new.connection != .pausedSyncS, diskInUse
+            new.connection != .pausedSyncS, diskInUse, !sabotaged(.trustsTarget)
         else { return }
         resync.targetMayBeDone = false
         superblock.uuids.clearBitmap()

@@ -8,7 +8,7 @@ package enum Sabotage: String, CaseIterable, Sendable {
     case forgetsPages, clearsBeforeFlush, flushIgnoresPeer, ignoresOverlap, forgetsMergedBitmap
     case promotesAtOnce, ignoresSetBits, forgetsCrash, hidesWriteErrors, trustsFailedFlush
     case forgetsStaleRequests, asksForNoProof, allowsTwoPrimaries, trustsLastBits
-    case keepsOldSuperblock, discardsUncut, believesDiskless
+    case keepsOldSuperblock, discardsUncut, believesDiskless, trustsTarget, promotesUnchecked
 
     /// What is missing.
     package var sentence: String {
@@ -48,6 +48,9 @@ package enum Sabotage: String, CaseIterable, Sendable {
             // The mechanism is in MetaDisk; the simulator leaves its steps out.
             "create-md empties log and bitmap under the old super block (S14)"
         case .discardsUncut: "a discard may take more extents than the log has slots (S15)"
+        case .trustsTarget:
+            "a target that may have ended its resync is taken for one that has not (S8)"
+        case .promotesUnchecked: "what happened while the peer was asked does not matter (S12)"
         case .believesDiskless:
             "an Outdated disk becomes UpToDate beside any peer, as in the kernel (I-16)"
         }

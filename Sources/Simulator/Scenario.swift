@@ -5,8 +5,7 @@ import Support
 /// The accidents of safety.md by their numbers; each is played with the chances of many seeds.
 package enum Scenario: String, CaseIterable {
     case s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, wideDiscard, s18,
-        outdated, law1, law2, rule41,
-        minimal
+        outdated, lostEnd, lateAttach, law1, law2, rule41, minimal
 
     /// What it shows.
     package var sentence: String {
@@ -35,6 +34,10 @@ package enum Scenario: String, CaseIterable {
         case .outdated: "an Outdated disk stays what it is beside a peer without a disk"
         case .s18: "a write begins when the role is on disk, however slow that is"
         case .law2: "extents that leave the log leave their bits on disk"
+        case .lostEnd:
+            "what a source writes alone, after its target ended the resync unheard, is not lost (S8)"
+        case .lateAttach:
+            "a node that becomes a resync target while it is being promoted does not become Primary"
         case .rule41:
             "a copy of the running Primary's disk becomes its peer's, and is brought up to date"
         }
@@ -63,6 +66,8 @@ package enum Scenario: String, CaseIterable {
         case .law2: [.logBeforePages, .forgetsPages]
         case .minimal: [.skipsLogWait]
         case .outdated: [.believesDiskless]
+        case .lostEnd: [.trustsTarget]
+        case .lateAttach: [.promotesUnchecked]
         case .wideDiscard, .rule41: []
         }
     }
@@ -91,7 +96,9 @@ package enum Scenario: String, CaseIterable {
         case .law2:
             profile.deviceSizes = [16 << 20, 16 << 20]
             profile.logExtents = 2
-        case .law1, .s18, .outdated, .s2, .s3, .s4, .s7, .s8, .s9, .s11, .s12, .s14, .rule41: break
+        case .lostEnd, .lateAttach, .law1, .s18, .outdated, .s2, .s3, .s4, .s7, .s8, .s9, .s11,
+            .s12, .s14, .rule41:
+            break
         }
     }
 
@@ -119,6 +126,8 @@ package enum Scenario: String, CaseIterable {
         case .outdated: world.playOutdated()
         case .s18: world.playSlowPromotion()
         case .law2: world.playEvictions()
+        case .lostEnd: world.playLostEnd()
+        case .lateAttach: world.playPromotedTarget()
         case .rule41: world.playCopiedDisk()
         }
         if world.violation == nil { world.settleDown() }

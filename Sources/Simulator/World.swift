@@ -199,7 +199,7 @@ package final class World {
     // MARK: processes
 
     /// The daemon starts: attach, then connect.
-    func start(_ node: SimulatedNode) {
+    func start(_ node: SimulatedNode, attaches: Bool = true) {
         node.forgetProcess()
         node.life += 1
         node.isAlive = true
@@ -207,7 +207,7 @@ package final class World {
             options: engineOptions(node), seed: random.next())
         note(node, "started (life \(node.life))")
         director.nodeStarted(Int(node.index))
-        attach(node)
+        if attaches { attach(node) }
         perform(node, .connect(discardMyData: false))
     }
 

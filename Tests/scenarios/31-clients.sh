@@ -64,6 +64,7 @@ qemu-io -f raw -c 'write -P 0xab 1M 4M' -c 'discard 2M 1M' -c 'write -z 3M 64k' 
 if grep -qi 'error\|fail' "$scratch/io"; then fail "$(cat "$scratch/io")"; fi
 nbdcopy "$uri" - | cmp - <(head -c "$size" "${node_disks[b]}") || fail "the peer has something else"
 
+node_log_mark a
 echo "requests that are not right are answered with an error, and the connection stays"
 "$python3" - "$uri" "$size" <<'PYTHON' || fail "wrong requests"
 import errno
@@ -93,11 +94,44 @@ refused("write beyond the end", lambda: handle.pwrite(page, size), errno.ENOSPC,
 refused("write of half a sector", lambda: handle.pwrite(page[:100], 0), errno.EINVAL)
 refused("write at half a sector", lambda: handle.pwrite(page, 100), errno.EINVAL)
 refused("trim beyond the end", lambda: handle.trim(8192, size - 4096), errno.EINVAL, errno.ENOSPC)
+for length in 0xFFFFF000, 0xFFFC0000, 0x80000000:
+    refused("trim of 4 GiB", lambda: handle.trim(length, 0), errno.EINVAL, errno.ENOSPC)
+    refused("zeroes of 4 GiB", lambda: handle.zero(length, 0), errno.EINVAL, errno.ENOSPC)
 refused("unknown flag", lambda: handle.pwrite(page, 0, 1 << 12), errno.EINVAL)
 handle.pwrite(page, size - 4096)
 handle.pread(512, size - 512)
 handle.shutdown()
 PYTHON
+
+echo "clients that read no answers: they are dropped when others need what they hold"
+timeout 100 "$python3" - "$uri" <<'PYTHON' || fail "somebody else's silence holds a client up"
+import os
+import socket
+import struct
+import sys
+import nbd
+
+def connected():
+    handle = nbd.NBD()
+    handle.connect_uri(sys.argv[1])
+    return handle
+
+healthy = connected()
+silent = []
+for _ in range(3):
+    handle = connected()
+    client = socket.socket(fileno=os.dup(handle.aio_get_fd()))
+    client.setblocking(False)
+    try:
+        for cookie in range(700):
+            client.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, cookie, 0, 65536))
+    except BlockingIOError:
+        pass
+    silent.append((handle, client))
+healthy.pwrite(bytes(1 << 20), 0)
+connected().pwrite(bytes(1 << 20), 1 << 20)
+PYTHON
+node_log_since a 'has not read its answers' | grep -q . || fail "nobody was dropped"
 
 echo "fio's nbd engine with verify, four clients at once"
 mapfile -t target < <(nbd_of a)

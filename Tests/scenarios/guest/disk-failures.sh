@@ -108,6 +108,14 @@ records fill "$device" "$nodes/records" --blocks 100 >/dev/null || fail "the ker
 node_wait a 'cs:Connected ro:Secondary/Primary ds:UpToDate/Diskless' 10 || fail "the peer has a disk"
 echo 3 >/proc/sys/vm/drop_caches
 records verify "$device" "$nodes/records" >/dev/null || fail "repd did not serve what it has"
+echo "repd is killed when the kernel has been demoted: it knows what the kernel's disk lacks"
+kernel_secondary 1
+node_wait a 'ro:Secondary/Secondary ds:UpToDate/Diskless' 10 || fail "the demotion is not noticed"
+node_kill a
+node_up a
+node_wait a 'cs:Connected ro:Secondary/Secondary ds:UpToDate/Diskless' 20 || fail "repd does not come back"
+# The first one met the disk as it failed: that one is in the kernel's own log.
+[[ $(out_of_sync a) -ge 396 ]] || fail "out of sync: $(out_of_sync a) KiB, not 396 or more"
 disk_returns disk-b
 drbdmeta_of "${node_disks[b]}" apply-al >/dev/null 2>&1 || fail "apply-al of b"
 "$drbdsetup_84" attach 1 "${node_disks[b]}" "${node_disks[b]}" internal "${kernel_disk_options[@]}"
