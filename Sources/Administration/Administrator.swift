@@ -144,7 +144,7 @@ package struct Administrator {
             guard scope == .runningOrAll else {
                 throw AdministrationError("No resource names specified", exitCode: Exit.usage)
             }
-            return daemons.names()
+            return try daemons.names()
         }
         var resources: [String] = []
         for name in names {
@@ -159,9 +159,9 @@ package struct Administrator {
 
     /// In the order of the file, then those that only have a daemon.
     private mutating func all(_ scope: Command.Scope) throws(AdministrationError) -> [String] {
-        if scope == .runningOrAll { return daemons.names() }
+        if scope == .runningOrAll { return try daemons.names() }
         let file = try configuration()
-        let others = scope == .configured ? [] : daemons.names()
+        let others = scope == .configured ? [] : try daemons.names()
         do throws(ConfigurationError) {
             let names = try file.allNames(on: node)
             return names + others.filter { !names.contains($0) }

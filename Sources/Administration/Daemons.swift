@@ -3,7 +3,9 @@ package import Control
 /// The daemons of this machine as commands use them; tests put others in their place.
 package protocol Daemons: Sendable {
     /// The resources that have a control socket, by name, whether or not somebody listens.
-    func names() -> [String]
+    ///
+    /// - Throws: exit code 10 where they cannot be looked for.
+    func names() throws(AdministrationError) -> [String]
 
     /// Whether the resource has a control socket, even one that a dead daemon has left.
     func hasSocket(_ resource: String) -> Bool

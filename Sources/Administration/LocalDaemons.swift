@@ -16,7 +16,10 @@ package struct LocalDaemons: Daemons {
         self.program = program
     }
 
-    package func names() -> [String] { run.resourceNames() }
+    package func names() throws(AdministrationError) -> [String] {
+        if let trouble = run.trouble { throw AdministrationError(trouble, exitCode: Exit.refused) }
+        return run.resourceNames()
+    }
 
     package func hasSocket(_ resource: String) -> Bool {
         // A name that can have no directory has no socket either.

@@ -1,4 +1,5 @@
 import Control
+import DRBDWire
 package import Status
 
 // Commands that only look.
@@ -28,6 +29,11 @@ extension Administrator {
             write(
                 StatusText.text(
                     of: snapshots, verbose: options.verbose, statistics: options.statistics))
+            // The text is that of the kernel's tools, which say nothing of a peer then.
+            for snapshot in snapshots where snapshot.volumes.first?.connection == .standAlone {
+                let reason = snapshot.messages.last.map { ": \($0)" } ?? ""
+                console.complain("\(snapshot.resource): not connected (StandAlone)\(reason)\n")
+            }
             return code
         }
         do throws(ControlError) { write(try ControlCoding.statusText(snapshots)) } catch {

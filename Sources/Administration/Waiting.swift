@@ -38,11 +38,22 @@ extension Administrator {
                 let reason = reply.status?.messages.last.map { ": \($0)" } ?? ""
                 console.complain("\(resource): not connected (StandAlone)\(reason)\n")
             }
+            if awaited == .resync, reply.exitCode == Exit.done,
+                let volume = reply.status?.volumes.first, volume.connection == .connected,
+                volume.peerDisk != .upToDate || volume.outOfSync > 0
+            {
+                console.complain(
+                    "\(resource): nothing is being copied, but the peer's disk is "
+                        + "\(volume.peerDisk.name), \(volume.outOfSync) KiB are out of sync\n")
+            }
             return finish(reply)
         } catch {
             console.complain(display.end())
             guard case .noDaemon = error else { return complain(AdministrationError(error)) }
-            return reportNoDaemon(resource, .success)
+            // Success, as with the kernel's tools: a script goes on, a reader is told.
+            console.complain(
+                "\(resource): no repd is running, so there is nothing to wait for\n")
+            return Exit.done
         }
     }
 }

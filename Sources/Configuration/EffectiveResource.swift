@@ -91,6 +91,11 @@ extension ConfigurationFile {
         guard localAddress.family == peerAddress.family else {
             throw ConfigurationError([place + "the addresses are not of one family."])
         }
+        guard localAddress.hostAndPort != peerAddress.hostAndPort else {
+            throw ConfigurationError([
+                place + "both nodes have the address \(localAddress.hostAndPort)."
+            ])
+        }
         let optionList = local.options.inheriting(resource.sections.options)
         return EffectiveResource(
             name: name, location: resource.location,

@@ -31,6 +31,17 @@ package struct RunDirectory: Equatable, Sendable {
         try ResourceDirectory(name: name, in: self)
     }
 
+    /// What keeps its resources from being seen; `nil` also if there is no such directory.
+    package var trouble: String? {
+        guard let directory = unsafe opendir(path) else {
+            guard errno != ENOENT else { return nil }
+            // strerror's text is copied at once.
+            return unsafe strerror(errno).map { "\(path): \(unsafe String(cString: $0))" }
+        }
+        unsafe closedir(directory)
+        return nil
+    }
+
     /// The resources that have a directory, by name.
     package func resourceNames() -> [String] {
         guard let directory = unsafe opendir(path) else { return [] }

@@ -46,6 +46,8 @@ extension Daemon {
         guard place < controls.count else { return }
         controls[place] = nil
         waiters.removeAll { $0.session == place }
+        // What has not begun does not begin.
+        if jobs.count > 1 { jobs = [jobs[0]] + jobs.dropFirst().filter { $0.session != place } }
         for index in 0..<jobs.count where jobs[index].session == place {
             // The command goes on; nobody is told (F22).
             jobs[index].session = nil
@@ -66,6 +68,11 @@ extension Daemon {
             do throws(ControlError) {
                 try controls[place]?.lines.append(bytes)
                 while let line = try controls[place]?.lines.next() {
+                    // Whoever gave up while this process was stopped or busy does not want it now.
+                    guard !reactor.isAbandoned(index) else {
+                        log.notice("a command was not carried out: its sender is gone")
+                        return drop(index)
+                    }
                     command(try ControlCoding.decodeRequest(line).command, place)
                 }
             } catch {
@@ -219,7 +226,9 @@ extension Daemon {
                 send(
                     waiter.session,
                     ControlReply(
-                        exitCode: 5, message: "time-out in state \(connection.name)",
+                        exitCode: 5,
+                        message: "\(directory.name): time-out in state \(connection.name)"
+                            + (connectTrouble.map { " (\($0))" } ?? ""),
                         status: snapshot()))
             } else {
                 if now >= waiter.nextReport {

@@ -71,6 +71,8 @@ package struct Daemon: ~Copyable {
     var waiters: [Waiter] = []
     var marks: [ProgressMark] = []
     var messages: [String] = []
+    /// Why the last attempt to reach the peer failed.
+    var connectTrouble: String?
     /// Something was begun after the engine was last settled: the next turn does not wait.
     var urgent = false
     var exits = false

@@ -37,7 +37,7 @@ extension Daemon {
                 options: peerOptions)
             linkAttempts[Int(link)] = Int16(attempt)
         } catch {
-            logOnce("cannot connect to \(settings.peerAddress): \(error)")
+            cannotConnect("\(error)")
             late.append(.linkClosed(link: link))
         }
     }
@@ -69,8 +69,18 @@ extension Daemon {
     mutating func linkFailed(_ attempt: Int, _ errno: Int32) {
         guard let link = link(ofAttempt: attempt) else { return }
         linkAttempts[Int(link)] = -1
-        log.debug("peer connection \(link): \(SystemError("connect", errno: errno))")
+        if errno != ECANCELED { cannotConnect("\(SystemError("connect", errno: errno))") }
         tell(.linkClosed(link: link))
+    }
+
+    /// Told once for each cause; it comes again every few seconds.
+    private mutating func cannotConnect(_ cause: String) {
+        guard let settings else { return }
+        let text = "cannot connect to \(settings.peerAddress): \(cause)"
+        guard connectTrouble != text else { return }
+        connectTrouble = text
+        log.notice("\(text)")
+        remember(text)
     }
 
     private mutating func use(_ index: Int, _ link: UInt8) {

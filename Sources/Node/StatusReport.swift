@@ -162,12 +162,19 @@ extension Daemon {
             case .warning: log.warning("\(text)")
             case .error: log.error("\(text)")
             }
-            if transition.weight != .information { remember(text) }
+            let (old, new) = (transition.old.connection, transition.new.connection)
+            if new >= .connected, old < .connected {
+                // What led to the last disconnection explains nothing any more.
+                messages.removeAll()
+                connectTrouble = nil
+            }
+            let leaves = new == .disconnecting && old != new
+            if transition.weight != .information || leaves { remember(text) }
         }
     }
 
     /// The last few reasons are part of the status: whoever finds StandAlone wants to know why.
-    private mutating func remember(_ text: String) {
+    mutating func remember(_ text: String) {
         messages.append(text)
         if messages.count > 8 { messages.removeFirst() }
     }

@@ -121,6 +121,13 @@ extension Reactor {
         return Int(count)
     }
 
+    /// Whether the other end has closed the connection as a whole, whatever still lies in it.
+    package func isAbandoned(_ index: Int) -> Bool {
+        guard connections[index].stage == .open else { return true }
+        var request = pollfd(fd: connections[index].descriptor, events: 0, revents: 0)
+        return unsafe poll(&request, 1, 0) == 1 && request.revents & Int16(POLLHUP) != 0
+    }
+
     // MARK: sending
 
     /// How many sends have got on so far; `nil`: nothing is on its way.

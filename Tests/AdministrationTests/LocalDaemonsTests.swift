@@ -91,9 +91,9 @@ import Testing
         for name in ["control.sock", "nbd.sock", "repd.pid", "log"] {
             try "".write(toFile: place + "/" + name, atomically: true, encoding: .utf8)
         }
-        #expect(daemons.names() == ["r0"])
+        #expect(try daemons.names() == ["r0"])
         #expect(try daemons.stop("r0", force: false, deadline: .seconds(1)) == nil)
-        #expect(daemons.names() == [])
+        #expect(try daemons.names() == [])
         #expect(FileManager.default.fileExists(atPath: place + "/log"))
     }
 

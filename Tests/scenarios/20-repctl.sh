@@ -70,6 +70,20 @@ refused 1 "'r1' not defined in your config" alice up r1
 refused 1 "This node is 'carol'" carol up r0
 expect '' alice down all
 expect '' alice status
+touch "$scratch/file"
+status=0
+"$REPD_BIN/repctl" --run-dir "$scratch/file" status 2>"$scratch/errors" || status=$?
+[[ $status == 10 ]] || fail "a run directory that is none: exit status $status"
+grep -q 'Not a directory' "$scratch/errors" || fail "it is said: $(cat "$scratch/errors")"
+expect '' alice wait-sync r0
+grep -q 'r0: no repd is running' "$scratch/errors" || fail "wait-sync says $(cat "$scratch/errors")"
+sed "s/:$port_bob;/:$port_alice;/" "$scratch/repd.conf" >"$scratch/wrong.conf"
+if "$REPD_BIN/repctl" -c "$scratch/wrong.conf" --node-name alice dump r0 >"$scratch/output" 2>&1 ||
+    "$REPD_BIN/repctl" -c "$scratch/wrong.conf" --run-dir "$scratch/alice" --node-name alice up r0 \
+        >"$scratch/output" 2>&1; then
+    fail "two nodes with one address are accepted"
+fi
+grep -q 'both nodes have the address' "$scratch/output" || fail "it is said: $(cat "$scratch/output")"
 
 echo "meta data are made once, and again only when told"
 node alice create-md r0 >"$scratch/output" || fail "create-md: $(cat "$scratch/errors")"
@@ -90,7 +104,7 @@ expect Inconsistent/DUnknown alice dstate r0
 expect '' alice up r0
 refused 20 "Device '0' is configured!" alice create-md --force r0
 refused 17 '(-2) Need access to UpToDate data' alice primary r0
-refused 5 'time-out' alice wait-connect --timeout 1 r0
+refused 5 'time-out in state WFConnection (cannot connect to ' alice wait-connect --timeout 1 r0
 [[ -z $(find "/proc/$(cat "$scratch/alice/r0/repd.pid")/fd" -lname "$scratch/errors") ]] ||
     fail "the daemon has our standard error"
 up bob
@@ -123,6 +137,19 @@ import json, sys
 [resource] = json.load(sys.stdin)
 [volume] = resource["volumes"]
 assert (resource["node"], volume["connection"], volume["outOfSync"]) == ("bob", "Connected", 0)'
+
+echo "a command whose sender has given up is not carried out later"
+node alice secondary r0 || fail "secondary: $(cat "$scratch/errors")"
+kill -STOP "$(cat "$scratch/bob/r0/repd.pid")"
+status=0
+timeout 1 "$REPD_BIN/repctl" -c "$scratch/repd.conf" --run-dir "$scratch/bob" --node-name bob \
+    primary r0 >"$scratch/output" 2>&1 || status=$?
+kill -CONT "$(cat "$scratch/bob/r0/repd.pid")"
+[[ $status == 124 ]] || fail "a daemon that is stopped answers: $status $(cat "$scratch/output")"
+expect '' bob wait-connect r0
+expect Secondary/Secondary bob role r0
+expect '' alice wait-connect r0
+expect '' alice primary r0
 
 echo "a client keeps its node Primary until it is sent away"
 refused 11 '(-1) Multiple primaries not allowed by config' bob primary r0
