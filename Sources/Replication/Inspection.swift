@@ -13,6 +13,9 @@ extension ReplicationEngine {
     /// Requests of the client that have not been answered.
     package func requestsInFlight(client: UInt8) -> Int { Int(clients[Int(client)].users) }
 
+    /// Whether the slot holds a block that a resync brought.
+    package func isResyncWrite(_ slot: SlotID) -> Bool { slots[Int(slot)].kind == .resyncWrite }
+
     /// Some client waits for a place or a buffer.
     package var clientsWait: Bool { pausedClients > 0 }
 

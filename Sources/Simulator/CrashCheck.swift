@@ -150,13 +150,13 @@ extension World {
     }
 
     /// I-1: every sector of the node's disk holds what it may hold.
-    func checkImage(_ node: Int, _ what: String) {
+    func checkImage(_ node: Int, _ what: String, _ invariant: String = "I-1") {
         clock += 1
         for sector in checker.table.touched {
             checker.checkRead(
                 node: node, bytes: nodes[node].disk.current.bytes, at: Int(sector) << 9,
                 sector: Int(sector), sectors: 1, submitted: clock, what: what,
-                invariant: "I-1", world: self)
+                invariant: invariant, world: self)
             if violation != nil { return }
         }
     }

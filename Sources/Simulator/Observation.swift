@@ -109,6 +109,7 @@ extension World {
             violate("I-30", "a data write at \(offset) reaches the meta data")
         }
         guard Int(slot) < Self.clientSlots else {
+            checkResyncWrite(node, slot, location)
             operation.epoch =
                 operation.kind == .zero ? node.incomingEpoch : node.epochOfSlot[Int(slot)]
             return

@@ -321,6 +321,8 @@ package final class World {
                 report.count(state: transition.new)
             }
             roleMayHaveChanged(node, transition.old, transition.new)
+            checkDirection()
+            checkTarget(node, transition.old, transition.new)
             if transition.old.connection == .syncTarget, transition.new.connection == .connected,
                 transition.new.disk == .upToDate
             {

@@ -249,7 +249,10 @@ extension World {
         if ![0, 5, 22, 28, 108].contains(error) { violate("I-14", "errno \(error) in a reply") }
         if operations[operation].answered { violate("I-14", "#\(operation) is answered twice") }
         operations[operation].answered = true
-        if error == 0 { checkAcceptable(node, operations[operation], operation) }
+        if error == 0 {
+            checkAcceptable(node, operations[operation], operation)
+            checkFailedDisk(node, UInt32(operation))
+        }
         clients[index].reading = error == 0 ? UInt32(operation) : 0
         clients[index].readProgress = 0
     }
