@@ -16,12 +16,13 @@ struct StallWatch {
 
 extension Daemon {
     mutating func watchClients() {
+        // Asked at every turn: the time first.
+        guard now >= stalls.checkAt || stalls.checkAt == .never else { return }
         let someoneWaits = handshakes.values.contains { $0.waits != nil }
         guard engine.clientsWait || someoneWaits else {
             stalls.checkAt = .never
             return
         }
-        guard now >= stalls.checkAt || stalls.checkAt == .never else { return }
         if stalls.checkAt != .never { dropStalled(someoneWaits) }
         stalls.checkAt = now + StallWatch.interval
         for index in 0..<Reactor.connectionCount {

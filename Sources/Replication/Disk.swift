@@ -164,7 +164,8 @@ extension ReplicationEngine {
 
     mutating func closeDisk(_ cause: String) {
         diskInUse = false
-        sole.keepsIndicator = false
+        // Versions count anew with the next disk.
+        sole = SoleCopies(count: sole.count)
         meta = MetaWriter()
         meta.dead = true
         output.commands.append(.closeDisk)
