@@ -179,25 +179,34 @@ class Writer:
         """As many threads as the depth, one write each."""
         device = os.open(self.arguments.target, os.O_WRONLY | os.O_DIRECT)
         lock = threading.Lock()
-        limit = time.monotonic() + self.arguments.seconds if self.arguments.seconds else None
+        began = time.monotonic()
+        limit = began + self.arguments.seconds if self.arguments.seconds else None
+        issued = 0
+
+        def too_fast():
+            rate = self.arguments.rate
+            return rate and issued >= (time.monotonic() - began) * rate
 
         def work():
+            nonlocal issued
             page = mmap.mmap(-1, BLOCK)
             while not self.stop and not self.failed and not (limit and time.monotonic() > limit):
                 with lock:
-                    chosen = self.choose()
+                    chosen = None if too_fast() else self.choose()
+                    issued += chosen is not None
                 if not chosen:
+                    time.sleep(0.002)
                     continue
                 block, version = chosen
                 page[:] = content(block, version)
-                began = time.monotonic()
+                submitted = time.monotonic()
                 error = None
                 try:
                     os.pwrite(device, page, block * BLOCK)
                 except OSError as failure:
                     error = failure
                 with lock:
-                    self.done(block, version, began, error)
+                    self.done(block, version, submitted, error)
 
         threads = [threading.Thread(target=work) for _ in range(self.arguments.depth)]
         for thread in threads:

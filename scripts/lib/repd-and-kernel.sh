@@ -95,6 +95,11 @@ count_from() {
     b_sent=$(kernel_value 1 ns) b_received=$(kernel_value 1 nr)
 }
 
+# has_sent NODE: something since count_from.
+has_sent() {
+    if [[ $1 == a ]]; then [[ $(node_value a ns) -gt $a_sent ]]; else [[ $(kernel_value 1 ns) -gt $b_sent ]]; fi
+}
+
 # counted NODE KIB TEXT: NODE has sent exactly that since count_from, and the other received it.
 counted() {
     local sent received

@@ -81,10 +81,11 @@ records verify "$(node_uri a)" "$nodes/records" >/dev/null || fail "records are 
 
 echo "repd's disk fails as Primary: EIO, then 'secondary', and the kernel has every record"
 pair_log_mark
+count_from
 "$python3" "$REPD_ROOT/scripts/lib/records.py" write "$(node_uri a)" "$nodes/records" \
     --blocks 400 --rate 100 --seconds 60 >"$nodes/writer" 2>&1 &
 writer=$!
-sleep 1
+wait_until 30 has_sent a || fail "the writer does not begin"
 disk_fails disk-a
 if wait "$writer"; then fail "no client saw an error"; fi
 grep -q ' [1-9][0-9]* failed' "$nodes/writer" || fail "the writer says $(cat "$nodes/writer")"

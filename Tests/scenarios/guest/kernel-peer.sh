@@ -44,9 +44,10 @@ cut_and_return() {
 cut_under_load() {
     pair_log_mark
     mapfile -t target < <(on "$1")
+    count_from
     fio_rate 6 "${target[@]}" &
     local load=$!
-    sleep 1
+    wait_until 30 has_sent "$1" || fail "the load does not begin"
     pair_cut
     node_wait a "$lost" 20 || fail "the cut is not noticed"
     pair_heal
