@@ -39,7 +39,9 @@ extension Daemons {
 /// How long answers may take.
 package enum Deadline {
     /// A question about what is.
-    package static let query = Duration.seconds(10)
+    package static let query = Duration.seconds(15)
+    /// How long an engine that died may take to be back: the default of resume-timeout, and a little.
+    package static let restart = Duration.seconds(12)
     /// A command that changes something; as long as `cmd-timeout-medium` of the configuration.
     package static let change = Duration.seconds(121)
     /// From the start of a daemon to its first answer.

@@ -31,8 +31,22 @@ package struct LocalDaemons: Daemons {
         _ command: ControlCommand, on resource: String, deadline: Duration?,
         each: (ControlReply) -> Void
     ) throws(ControlError) -> ControlReply {
-        var client = try ControlClient(to: run.resource(resource))
-        return try client.perform(command, deadline: deadline, each: each)
+        let directory = try run.resource(resource)
+        let gap = EngineGap(directory: directory)
+        let end = ContinuousClock.now + Deadline.restart
+        while true {
+            if case .secondary = command, try gap.demote() { return ControlReply() }
+            do throws(ControlError) {
+                var client = try ControlClient(to: directory)
+                return try client.perform(command, deadline: deadline, each: each)
+            } catch {
+                // It died with the command: the next one answers.
+                guard case .closed = error, command.isRepeatable, gap.supervisor != nil,
+                    ContinuousClock.now < end
+                else { throw error }
+                Host.sleep(Self.pause)
+            }
+        }
     }
 
     private func directory(of resource: String) throws(AdministrationError) -> ResourceDirectory {
@@ -56,7 +70,11 @@ extension LocalDaemons {
         let process = try wrap(resource) { () throws(SystemError) -> pid_t in
             let path = if let program { program } else { try DaemonProgram.find() }
             return try DaemonProgram.spawn(
-                path, [path, resource, "--run-dir", run.path, "--node-name", nodeName],
+                path,
+                [
+                    path, resource, "--supervise", "--run-dir", run.path, "--node-name",
+                    nodeName,
+                ],
                 output: log.descriptor)
         }
         try waitForAnswer(directory, process, log)
@@ -124,8 +142,14 @@ extension LocalDaemons {
         _ resource: String, force: Bool, deadline: Duration
     ) throws(AdministrationError) -> ControlReply? {
         let directory = try directory(of: resource)
-        let process = Self.process(of: directory)
+        let gap = EngineGap(directory: directory)
+        let process = gap.supervisor ?? Self.process(of: directory)
         var reply = ControlReply()
+        if let supervisor = gap.supervisor, supervisor > 0, try isDemotedDead(gap) {
+            _ = kill(supervisor, SIGTERM)
+            try waitForEnd(of: directory, process)
+            return reply
+        }
         do throws(ControlError) {
             reply = try perform(.down(force: force), on: resource, deadline: deadline) { _ in }
         } catch {
@@ -143,6 +167,13 @@ extension LocalDaemons {
         guard reply.exitCode == 0 else { return reply }
         try waitForEnd(of: directory, process)
         return reply
+    }
+
+    /// The engine is dead, and was made Secondary: only its supervisor is left.
+    private func isDemotedDead(_ gap: EngineGap) throws(AdministrationError) -> Bool {
+        do throws(ControlError) { return try gap.demote() } catch {
+            throw AdministrationError(error)
+        }
     }
 
     /// A daemon that ends as it should removes its socket first, one that dies leaves it.
@@ -170,14 +201,14 @@ extension LocalDaemons {
         }
     }
 
-    /// The process that holds the lock of a resource.
+    /// The engine of a resource, or what was its engine.
     private static func process(of directory: ResourceDirectory) -> pid_t? {
-        pid_t(Host.firstLine(of: directory.path + "/repd.pid") ?? "")
+        pid_t(Host.firstLine(of: directory.engineLock) ?? "")
     }
 
     /// Sockets of a daemon that was killed. While the lock is held here, none can start.
     private static func removeLeftovers(of directory: ResourceDirectory) {
-        let descriptor = unsafe open(directory.path + "/repd.pid", O_RDWR | O_CLOEXEC)
+        let descriptor = unsafe open(directory.engineLock, O_RDWR | O_CLOEXEC)
         guard descriptor >= 0 else { return }
         defer { _ = close(descriptor) }
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { return }

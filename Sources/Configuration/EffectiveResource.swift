@@ -194,7 +194,7 @@ extension ResourceConfiguration {
             "c-fill-target",
         ],
         .startup: ["wfc-timeout"],
-        .repd: ["nbd-listen", "flush-waits-for-peer"],
+        .repd: ["nbd-listen", "flush-waits-for-peer", "resume-timeout", "resume-limit"],
     ]
 
     fileprivate func warningsAboutEffect(on host: HostConfiguration) -> [String] {

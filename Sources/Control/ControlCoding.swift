@@ -23,13 +23,13 @@ package enum ControlCoding {
         try message(line)
     }
 
-    /// Settings as kept in the run directory.
-    package static func encode(_ settings: ResourceSettings) throws(ControlError) -> [UInt8] {
-        try line(settings)
+    /// As kept in the run directory.
+    package static func encode(_ state: SavedState) throws(ControlError) -> [UInt8] {
+        try line(state)
     }
 
-    package static func decodeSettings(_ bytes: [UInt8]) throws(ControlError) -> ResourceSettings {
-        try value(bytes)
+    package static func decodeState(_ bytes: [UInt8]) throws(ControlError) -> SavedState {
+        try message(bytes)
     }
 
     /// For `status --json`: one object for each resource, to be read by people as well.

@@ -93,6 +93,10 @@ package struct ResourceDirectory: Equatable, Sendable {
     package var nbdSocket: String { path + "/nbd.sock" }
     /// The settings and role that a restarted daemon goes on with.
     package var state: String { path + "/state" }
+    /// Held by the engine; it has its process number.
+    package var engineLock: String { path + "/repd.pid" }
+    /// Held by the supervisor; it has its process number.
+    package var supervisorLock: String { path + "/supervisor.pid" }
     /// Held while the role record is changed.
     package var roleLock: String { path + "/role.lock" }
     package var log: String { path + "/log" }

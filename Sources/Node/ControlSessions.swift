@@ -101,7 +101,8 @@ extension Daemon {
 
     // MARK: commands
 
-    private mutating func command(_ command: ControlCommand, _ session: Int) {
+    mutating func command(_ command: ControlCommand, _ session: Int) {
+        guard !deferred(command, session) else { return }
         switch command {
         case .ping: send(session, ControlReply())
         case .status: send(session, ControlReply(status: snapshot()))
@@ -115,7 +116,9 @@ extension Daemon {
         case .attach(let new):
             guard adopt(new, session) else { return }
             enqueue(session, [.openDisk(new.disk), .attach])
-        case .detach(let force): enqueue(session, [.order(.detach(force: force)), .awaitRelease])
+        case .detach(let force):
+            wantedDisk = nil
+            enqueue(session, [.order(.detach(force: force)), .awaitRelease])
         case .connect(let new, let discard):
             guard adopt(new, session) else { return }
             enqueue(session, [.listen, .order(.connect(discardMyData: discard))])
@@ -130,6 +133,7 @@ extension Daemon {
                 ])
         case .invalidate: enqueue(session, [.order(.invalidate)])
         case .down(let force):
+            wantedDisk = nil
             enqueue(
                 session,
                 [
@@ -169,27 +173,45 @@ extension Daemon {
             return false
         }
         settings = new
+        savedState = nil
+        do throws(SystemError) { try supervision.limit(new.options.resumeLimit) } catch {
+            log.debug("\(error)")
+        }
         var options = options(new)
         if engine.hasConnection { options.keepConnection(of: engine.options) }
         engine.options = options
-        return listenForClients(new, session)
+        if let problem = listenForClients(new) {
+            send(session, ControlReply(exitCode: 10, message: problem))
+            return false
+        }
+        return true
     }
 
     /// TCP addresses for NBD clients, besides the socket in the run directory.
-    private mutating func listenForClients(_ new: ResourceSettings, _ session: Int) -> Bool {
-        guard nbdListeners.isEmpty else { return true }
+    ///
+    /// - Returns: what is in the way.
+    mutating func listenForClients(_ new: ResourceSettings) -> String? {
+        guard nbdListeners.isEmpty else { return nil }
         for text in new.nbdListen {
             do throws(SystemError) {
-                guard let address = Self.address(text) else {
-                    throw SystemError("bind", text, errno: 22)
+                let name = "nbd \(text)"
+                let descriptor: Int32
+                if let kept = supervision.take(name) {
+                    descriptor = kept
+                } else {
+                    guard let address = Self.address(text) else {
+                        throw SystemError("bind", text, errno: 22)
+                    }
+                    descriptor = try Sockets.listenTCP(address)
+                    try supervision.keep(descriptor, as: name)
                 }
-                nbdListeners.append(try reactor.addListener(Sockets.listenTCP(address)))
+                nbdDescriptors.append(descriptor)
+                nbdListeners.append(try reactor.addListener(descriptor))
             } catch {
-                send(session, ControlReply(exitCode: 10, message: "nbd-listen \(text): \(error)"))
-                return false
+                return "nbd-listen \(text): \(error)"
             }
         }
-        return true
+        return nil
     }
 
     private static func address(_ text: String) -> SocketAddress? {

@@ -47,6 +47,8 @@ package struct Daemon: ~Copyable {
     var limits = NBDLimits(size: 0)
     var stalls = StallWatch()
     var nbdListeners: [Int] = []
+    /// Their sockets, the unix one first.
+    var nbdDescriptors: [Int32] = []
     var unixListener = -1
     var drainsClients = false
 
@@ -61,6 +63,17 @@ package struct Daemon: ~Copyable {
     var backing: BackingFile?
     /// Bytes of the backing disk when it was opened.
     var diskSize: UInt64 = 0
+
+    // Death and return.
+    var supervision: Supervision
+    let roleFile: RoleFile
+    /// As it was last written.
+    var roleRecord: RoleRecord?
+    var savedState: SavedState?
+    var restoration: Restoration?
+    /// Attached as soon as nobody else has it.
+    var wantedDisk: String?
+    var nextDiskAttempt = Instant.never
 
     // Control.
     var settings: ResourceSettings?
@@ -81,7 +94,10 @@ package struct Daemon: ~Copyable {
     var stopping = false
 
     /// - Throws: `DaemonError` with what an operator can do.
-    package init(resource: ResourceDirectory, nodeName: String, log: Logger) throws(DaemonError) {
+    package init(
+        resource: ResourceDirectory, nodeName: String, supervision: consuming Supervision,
+        log: Logger
+    ) throws(DaemonError) {
         do throws(ReactorError) {
             reactor = try Reactor(
                 configuration: Reactor.Configuration(arenaSize: DiskBuffers.arenaSize))
@@ -92,6 +108,8 @@ package struct Daemon: ~Copyable {
         var system = SystemRandomNumberGenerator()
         engine = ReplicationEngine(options: Options(), seed: system.next())
         directory = resource
+        roleFile = RoleFile(resource)
+        self.supervision = supervision
         self.nodeName = nodeName
         self.log = log
     }
@@ -101,6 +119,8 @@ package struct Daemon: ~Copyable {
         do throws(SystemError) {
             try listen()
             log.info("\(reactor.report)")
+            try supervision.isReady()
+            restore()
             while !exits {
                 let count = try reactor.turn(until: deadline(), now: now)
                 now = reactor.now()
@@ -114,8 +134,17 @@ package struct Daemon: ~Copyable {
 
     private mutating func listen() throws(SystemError) {
         try reactor.watchSignals([SIGTERM, SIGINT])
-        controlListener = try reactor.addListener(Sockets.listenUnix(directory.controlSocket))
-        unixListener = try reactor.addListener(Sockets.listenUnix(directory.nbdSocket))
+        let control =
+            if let kept = supervision.take(Supervision.control) { kept } else {
+                try Sockets.listenUnix(directory.controlSocket)
+            }
+        let nbd =
+            if let kept = supervision.take(Supervision.nbd) { kept } else {
+                try Sockets.listenUnix(directory.nbdSocket)
+            }
+        controlListener = try reactor.addListener(control)
+        nbdDescriptors.append(nbd)
+        unixListener = try reactor.addListener(nbd)
     }
 
     private mutating func deadline() -> Instant {

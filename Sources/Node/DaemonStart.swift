@@ -17,6 +17,16 @@ package enum DaemonStart {
         }
     }
 
+    /// This program's file, also if another one has taken its place since.
+    package static var program: String {
+        var bytes = [CChar](repeating: 0, count: Int(PATH_MAX))
+        // No more than the buffer holds.
+        let count = unsafe readlink("/proc/self/exe", &bytes, bytes.count)
+        let path = String(
+            decoding: bytes[..<max(0, count)].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return path.hasSuffix(" (deleted)") ? String(path.dropLast(10)) : path
+    }
+
     /// `uname -n`.
     package static func hostName() -> String {
         var name = utsname()
@@ -35,7 +45,7 @@ package struct DaemonLock: ~Copyable {
 
     /// - Throws: `cannotStart` naming the process that serves the resource.
     package init(_ directory: ResourceDirectory) throws(DaemonError) {
-        let path = directory.path + "/repd.pid"
+        let path = directory.engineLock
         let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else {
             throw .cannotStart("\(SystemError("open", path, errno: errno))")
@@ -57,9 +67,12 @@ package struct DaemonLock: ~Copyable {
     deinit { close(descriptor) }
 
     /// A clean end leaves nothing behind that looks like a running daemon.
-    package func release(_ directory: ResourceDirectory) {
-        _ = unsafe unlink(directory.controlSocket)
-        _ = unsafe unlink(directory.nbdSocket)
-        _ = unsafe unlink(directory.path + "/repd.pid")
+    package func release(_ directory: ResourceDirectory, isSupervised: Bool) {
+        // A supervisor's sockets are for it to remove.
+        if !isSupervised {
+            _ = unsafe unlink(directory.controlSocket)
+            _ = unsafe unlink(directory.nbdSocket)
+        }
+        _ = unsafe unlink(directory.engineLock)
     }
 }

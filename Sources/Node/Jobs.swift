@@ -13,6 +13,8 @@ import Support
 struct Job {
     enum Step: Equatable {
         case openDisk(String)
+        /// As long as somebody else has it.
+        case awaitDisk(String)
         case attach
         case listen
         case order(AdministratorCommand)
@@ -25,6 +27,7 @@ struct Job {
         /// registered with io_uring for up to a second after it was given back.
         case awaitRelease
         case exit
+        case endRestoration
     }
 
     /// Who is told; `nil`: nobody is left.
@@ -96,6 +99,8 @@ extension Daemon {
     private mutating func run(_ step: Job.Step) -> Bool {
         switch step {
         case .openDisk(let path): return open(path)
+        case .awaitDisk(let path): return open(path, patiently: true)
+        case .endRestoration: endRestoration()
         case .attach:
             if engine.isDiskOpen {
                 failJob(
@@ -158,7 +163,7 @@ extension Daemon {
     }
 
     /// Waits up to 5 s for a claim that somebody holds, then says who (safety.md S16).
-    private mutating func open(_ path: String) -> Bool {
+    private mutating func open(_ path: String, patiently: Bool = false) -> Bool {
         guard !engine.isDiskOpen else {
             failJob(
                 10, "\(minor): Failure: (124) Device is attached to a disk (use detach first)")
@@ -169,8 +174,12 @@ extension Daemon {
             return true
         }
         if jobs[0].giveUp == .never { jobs[0].giveUp = now + .seconds(5) }
+        if problem.busy, patiently {
+            logOnce("waiting for the disk: \(problem.text)")
+            jobs[0].giveUp = .never
+        }
         if problem.busy, now < jobs[0].giveUp {
-            jobs[0].retryAt = now + .milliseconds(100)
+            jobs[0].retryAt = now + .milliseconds(patiently ? 10 : 100)
             return false
         }
         failJob(10, "\(minor): Failure: (104) Can not open backing device. \(problem.text)")

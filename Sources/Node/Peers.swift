@@ -141,7 +141,15 @@ extension Daemon {
         else {
             throw SystemError("bind", "\(settings.localAddress)", errno: EINVAL)
         }
-        peerListener = try reactor.addListener(Sockets.listenTCP(address))
+        let name = Self.listenerName(settings)
+        let descriptor: Int32
+        if let kept = supervision.take(name) {
+            descriptor = kept
+        } else {
+            descriptor = try Sockets.listenTCP(address)
+            try supervision.keep(descriptor, as: name)
+        }
+        peerListener = try reactor.addListener(descriptor)
     }
 
     /// StandAlone: nobody is to believe that we listen.
@@ -149,5 +157,13 @@ extension Daemon {
         guard peerListener >= 0, !engine.hasConnection else { return }
         reactor.removeListener(peerListener)
         peerListener = -1
+        guard let settings else { return }
+        do throws(SystemError) { try supervision.forget(Self.listenerName(settings)) } catch {
+            log.error("the supervisor keeps the peer's port: \(error)")
+        }
+    }
+
+    private static func listenerName(_ settings: ResourceSettings) -> String {
+        "peer \(settings.localAddress)"
     }
 }

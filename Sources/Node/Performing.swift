@@ -75,6 +75,9 @@ extension Daemon {
             metaWrite(id, Int(at), length, offset, durable)
         case .metaRead(let id, let length, let offset): metaRead(id, length, offset)
         case .closeDisk: closeDisk()
+        case .recordRole(let generation): recordRole(generation)
+        case .eraseRole: eraseRole()
+        case .confirmResumption: confirmResumption()
         }
     }
 

@@ -96,6 +96,8 @@ extension Daemon {
             for waiter in waiters { deadline = min(deadline, waiter.nextReport, waiter.deadline) }
         }
         if let job = jobs.first { deadline = min(deadline, job.retryAt) }
+        if let restoration { deadline = min(deadline, restoration.deadline) }
+        if wantedDisk != nil, jobs.isEmpty { deadline = min(deadline, nextDiskAttempt) }
         if engine.isResyncing {
             deadline = min(deadline, (marks.last?.at ?? now) + Self.markInterval)
         }
@@ -105,7 +107,12 @@ extension Daemon {
     /// At the end of every turn: looks first whether there is anything to do.
     mutating func housekeep() {
         if engine.hasNews { logTransitions() }
-        if engine.hasNews || !jobs.isEmpty { collectResults() }
+        if engine.hasNews || !jobs.isEmpty {
+            collectResults()
+            saveState()
+        }
+        if restoration != nil { watchRestoration() }
+        if wantedDisk != nil { seekDisk() }
         if !waiters.isEmpty { advanceWaiters() }
         if peerListener >= 0 { stopListening() }
         if engine.isResyncing || !marks.isEmpty { updateMarks() }

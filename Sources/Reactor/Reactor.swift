@@ -139,8 +139,10 @@ package import Support
         unsafe munmap(arena, arenaSize)
     }
 
+    package func now() -> Instant { Self.clock() }
+
     /// CLOCK_BOOTTIME, which goes on while the machine is suspended.
-    package func now() -> Instant {
+    package static func clock() -> Instant {
         var time = timespec()
         _ = unsafe clock_gettime(CLOCK_BOOTTIME, &time)
         return Instant(nanoseconds: UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec))

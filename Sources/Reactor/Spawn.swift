@@ -4,9 +4,20 @@ import Support
 
 /// posix_spawn with everything that keeps our descriptors and signals to ourselves.
 enum Spawn {
+    /// - Parameters:
+    ///   - output: for standard output and error, `nil` for our own.
+    ///   - inherited: descriptors that the program gets as 3, 4, 5 and so on.
     static func start(
-        _ path: String, _ arguments: [String], _ environment: [String], output: Int32?
+        _ path: String, _ arguments: [String], _ environment: [String], output: Int32?,
+        inherited: [Int32] = []
     ) throws(SystemError) -> pid_t {
+        // Above all the numbers that they get, so that none is taken before it was moved.
+        var copies: [Int32] = []
+        defer { for copy in copies { _ = close(copy) } }
+        for descriptor in inherited {
+            let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3 + Int32(inherited.count))
+            copies.append(try check(copy, "fcntl", path))
+        }
         var actions = unsafe posix_spawn_file_actions_t()
         var attributes = posix_spawnattr_t()
         unsafe posix_spawn_file_actions_init(&actions)
@@ -20,8 +31,11 @@ enum Spawn {
             unsafe posix_spawn_file_actions_adddup2(&actions, output, 1)
             unsafe posix_spawn_file_actions_adddup2(&actions, output, 2)
         }
+        for (index, copy) in copies.enumerated() {
+            unsafe posix_spawn_file_actions_adddup2(&actions, copy, 3 + Int32(index))
+        }
         // All of ours are close-on-exec; this is for those that a library opened.
-        unsafe shim_spawn_close_from(&actions, 3)
+        unsafe shim_spawn_close_from(&actions, 3 + Int32(copies.count))
         var none = sigset_t()
         var all = sigset_t()
         unsafe sigemptyset(&none)

@@ -179,6 +179,7 @@ extension ReplicationEngine {
             superblock.flags.contains(.primaryIndicator)
             || superblock.flags.contains(.crashedPrimary)
         crashedConnected = superblock.flags.contains(.connectedIndicator)
+        resumption.foundIndicator = superblock.flags.contains(.primaryIndicator)
         if sabotaged(.forgetsCrash) {
             crashedPrimary = false
             superblock.flags.remove(.primaryIndicator)
@@ -259,7 +260,7 @@ extension ReplicationEngine {
             guard meta.logDurable >= version else { return }
             superblock.flags.remove(.fullSync)
             // From here on the crash mark stands for it; the bitmap is complete.
-            superblock.flags.remove(.primaryIndicator)
+            if !isResuming { superblock.flags.remove(.primaryIndicator) }
             if crashedPrimary { superblock.flags.insert(.crashedPrimary) }
             attachment.stage = .storing(touchSuperblock())
         case .storing(let version):

@@ -37,7 +37,7 @@ extension ReplicationEngine {
             request.operation != .read || error != nil
             || freeClientSlots.count > Self.segments(request.length) + Self.clientSlots / 4
                 && canBuffer(request.length)
-        guard room, leavesRoom(request, client), freeRequests.count > 0,
+        guard !isResuming, room, leavesRoom(request, client), freeRequests.count > 0,
             let id = freeRequests.take()
         else {
             clients[Int(client)].waiting = request

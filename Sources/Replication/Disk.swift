@@ -61,7 +61,15 @@ extension ReplicationEngine {
     /// The peer lacks something: our generation differs from its own, durably (safety.md S8).
     var generationIsDurable: Bool {
         if !diskInUse || meta.dead || sabotaged(.noNewGeneration) { return true }
+        if owesGeneration { return false }
         return superblock.uuids.bitmap != 0 && meta.superblockDurable >= order.generationVersion
+    }
+
+    /// It resumed as Primary without the peer, which may have ended a resync unheard: its first write
+    /// that the peer misses needs a generation in any case.
+    private var owesGeneration: Bool {
+        crashedConnected && state.role == .primary && superblock.uuids.bitmap != 0
+            && !sabotaged(.trustsTarget)
     }
 
     /// What the peer missed has been resynced since: a generation would be a split brain between
@@ -77,24 +85,30 @@ extension ReplicationEngine {
     }
 
     mutating func beginGeneration(_ cause: String) {
+        crashedConnected = false
+        resumption.isUntouched = false
         superblock.uuids.beginGeneration(random: random.next() | 8, primary: state.role == .primary)
         order.generationVersion = touchSuperblock()
+        recordGeneration()
         record("new current UUID \(hex(superblock.uuids.current)): \(cause)")
     }
 
     /// The node is about to write alone.
     mutating func beginGenerationAlone() {
         let bitmapUUID = superblock.uuids.bitmap
-        guard crashedConnected, bitmapUUID != 0, bitmapUUID != GenerationUUIDs.justCreated,
+        let mayHaveEnded = crashedConnected
+        crashedConnected = false
+        guard mayHaveEnded, bitmapUUID != 0, bitmapUUID != GenerationUUIDs.justCreated,
             !sabotaged(.noNewGeneration), !sabotaged(.trustsTarget)
         else {
             beginGenerationIfNeeded("promotion without the peer")
             return
         }
-        crashedConnected = false
+        resumption.isUntouched = false
         superblock.uuids.beginGenerationAfterCrash(
             random: random.next() | 8, primary: state.role == .primary)
         order.generationVersion = touchSuperblock()
+        recordGeneration()
         record(
             "new current UUID \(hex(superblock.uuids.current)): promotion without the peer, which "
                 + "may have ended a resync")
@@ -102,9 +116,14 @@ extension ReplicationEngine {
 
     mutating func releaseGated() {
         guard gated.count > 0 else { return }
-        let needsGeneration = superblock.uuids.bitmap == 0 && diskInUse && !meta.dead
+        let needsGeneration =
+            (superblock.uuids.bitmap == 0 || owesGeneration) && diskInUse && !meta.dead
         if needsGeneration, !pairIsInStep, !sabotaged(.noNewGeneration) {
-            beginGeneration("a write that the peer lacks")
+            if owesGeneration {
+                beginGenerationAlone()
+            } else {
+                beginGeneration("a write that the peer lacks")
+            }
             if state.connection >= .connected { sendUUIDs() }
         }
         guard generationIsDurable || pairIsInStep else { return }
@@ -122,6 +141,8 @@ extension ReplicationEngine {
         attachmentFailed(cause)
         guard state.disk > .failed else { return }
         change("local disk failed: \(cause)", .error) { $0.disk = .failed }
+        // What the peer wrote since is not on it: nobody is to be Primary with this disk by himself.
+        if state.role == .primary { output.commands.append(.eraseRole) }
         failWaiting()
     }
 

@@ -92,6 +92,7 @@ package struct ReplicationEngine: ~Copyable {
     /// It was connected when it last went down, and has not been since.
     var crashedConnected = false
     var sole = SoleCopies()
+    var resumption = Resumption()
     /// Where the disk is: a number that changes with every attach, so that old answers do not count.
     var diskInUse = false
 
@@ -128,6 +129,7 @@ package struct ReplicationEngine: ~Copyable {
         case .linkAccepted(let link): linkAccepted(link)
         case .linkClosed(let link): linkClosed(link)
         case .linkDrained(let link): linkDrained(link)
+        case .resumptionConfirmed(let confirmed): resumptionConfirmed(confirmed)
         }
     }
 
@@ -141,7 +143,7 @@ package struct ReplicationEngine: ~Copyable {
             let (rested, records) = (isResting, transitions.count)
             let (stage, current) = (resync.stage, order.current)
             advance()
-            if pausedClients > 0 { resumeClients() }
+            if pausedClients > 0, !isResuming { resumeClients() }
             resumeData()
             let again = ready.count > 0
             if again { drainReady() }

@@ -71,6 +71,8 @@ package enum Event: BitwiseCopyable {
     case linkClosed(link: UInt8)
     /// All that was queued for the link has left.
     case linkDrained(link: UInt8)
+    /// The answer to `confirmResumption`.
+    case resumptionConfirmed(Bool)
 }
 
 /// What to do about it, in order.
@@ -116,4 +118,12 @@ package enum Command: BitwiseCopyable {
     case metaRead(id: UInt16, length: UInt32, offset: UInt64)
     /// No operation of ours is left on the disk: it is to be closed and its claim given up.
     case closeDisk
+
+    // The role record (safety.md S18).
+    /// This node is Primary with the generation; the one before may still be what the disk says.
+    case recordRole(generation: UInt64)
+    /// No later process is to resume as Primary.
+    case eraseRole
+    /// To be answered with `resumptionConfirmed`: what only the node knows is tested.
+    case confirmResumption
 }

@@ -20,7 +20,7 @@ extension ReplicationEngine {
     package var clientsWait: Bool { pausedClients > 0 }
 
     /// The node may let clients use the export.
-    package var servesClients: Bool { state.role == .primary && !order.promoting }
+    package var servesClients: Bool { state.role == .primary && !order.promoting || isResuming }
 
     /// The role is being given up: no new client is let in, no request of one accepted.
     package var isDemoting: Bool { order.demoting }

@@ -43,7 +43,9 @@ extension ReplicationEngine {
 
     /// Soon, but not at the same moment as the peer.
     mutating func retrySoon() {
-        link.retryAt = now + .milliseconds(Int64(50 + random.next() % 950))
+        // Whoever resumes is waited for; its peer, which has lost it, does not look for it at once.
+        let (least, range): (UInt64, UInt64) = isResuming ? (10, 20) : (50, 950)
+        link.retryAt = now + .milliseconds(Int64(least + random.next() % range))
     }
 
     mutating func linkOpened(_ id: UInt8) {
@@ -113,6 +115,7 @@ extension ReplicationEngine {
             }
         } else if use == .connectingData || use == .connectingMeta {
             link.retryAt = min(link.retryAt, now + options.connectInterval)
+            if isResuming { retrySoon() }
         }
         advanceReconnect()
     }

@@ -73,6 +73,9 @@ package enum AdministratorCommand: Equatable, Sendable {
     case primary(force: Bool)
     case secondary
     case invalidate
+    /// Primary again, if the peer agrees or is gone and the node confirms it; `connects`: a connection
+    /// was ordered before.
+    case resume(connects: Bool)
 }
 
 /// How a command ended.

@@ -17,6 +17,8 @@ struct PendingOrders {
         case closing
         /// Waits until the sockets are gone.
         case disconnecting
+        /// The node is asked.
+        case confirming
     }
 
     struct Order: Equatable {
@@ -39,7 +41,7 @@ struct PendingOrders {
         guard let current, current.command == .secondary else { return false }
         switch current.stage {
         case .draining, .flushing, .pages, .leaving: return true
-        case .settling, .asking, .storing, .closing, .disconnecting: return false
+        case .settling, .asking, .storing, .closing, .disconnecting, .confirming: return false
         }
     }
 
@@ -69,6 +71,7 @@ extension ReplicationEngine {
         case .primary(let force): startPromotion(id, force: force)
         case .secondary: startDemotion(id)
         case .invalidate: startInvalidate(id)
+        case .resume(let connects): startResumption(id, connects: connects)
         }
     }
 
@@ -106,6 +109,7 @@ extension ReplicationEngine {
         case .detach: advanceDetach(current)
         case .invalidate: advanceInvalidate(current)
         case .disconnect: advanceDisconnect(current)
+        case .resume: advanceResumption(current)
         case .attach, .connect: break
         }
     }
@@ -129,6 +133,7 @@ extension ReplicationEngine {
             order.detach = nil
             endOrder(.inTransientState, "no answer in time: \(explainWait(current))")
         case .attach: order.current?.deadline = now + options.requestDeadline
+        case .resume: resumptionTimedOut()
         case .connect: endOrder(.inTransientState)
         }
     }
@@ -140,6 +145,7 @@ extension ReplicationEngine {
         case .storing, .pages, .leaving: "the meta data could not be written"
         case .draining, .flushing, .closing: "operations are still at the disk"
         case .disconnecting: "the sockets are not closed yet"
+        case .confirming: "the node does not confirm it"
         }
     }
 
@@ -167,6 +173,7 @@ extension ReplicationEngine {
         case .detach: detachAnswered(accepted, code)
         case .invalidate: invalidateAnswered(accepted, code)
         case .disconnect: disconnectAnswered(current, accepted, code)
+        case .resume: resumptionAnswered(accepted, code)
         case .attach, .connect, .secondary: break
         }
     }
@@ -175,7 +182,7 @@ extension ReplicationEngine {
     mutating func ordersLostConnection(_ cause: String) {
         guard let current = order.current, current.stage == .asking else { return }
         switch current.command {
-        case .primary: order.current?.stage = .settling
+        case .primary, .resume: order.current?.stage = .settling
         case .detach: detachAnswered(true, 1)
         case .invalidate: endOrder(.needConnection, "the connection was lost: \(cause)")
         case .disconnect:

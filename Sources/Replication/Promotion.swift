@@ -12,7 +12,7 @@ extension ReplicationEngine {
         beginOrder(id, .primary(force: force), .settling, within: options.requestDeadline)
     }
 
-    private var isSettled: Bool {
+    var isSettled: Bool {
         switch state.connection {
         case .wfReportParams, .startingSyncS, .startingSyncT, .wfBitMapS, .wfBitMapT,
             .wfSyncUUID, .disconnecting, .timeout, .brokenPipe, .networkFailure, .protocolError,
@@ -37,10 +37,12 @@ extension ReplicationEngine {
                 return
             }
             guard meta.superblockDurable >= version || sabotaged(.promotesAtOnce) else { return }
+            output.commands.append(.recordRole(generation: superblock.uuids.current))
             if current.forced { sendUUIDsIfConnected() }
             if state.connection >= .connected { sendState() }
             endOrder(.success)
-        case .asking, .draining, .flushing, .pages, .leaving, .closing, .disconnecting: break
+        case .asking, .draining, .flushing, .pages, .leaving, .closing, .disconnecting, .confirming:
+            break
         }
     }
 
@@ -178,10 +180,11 @@ extension ReplicationEngine {
             leaveRole()
         case .leaving(let version):
             guard meta.superblockDurable >= version || !diskInUse || meta.dead else { return }
+            output.commands.append(.eraseRole)
             if state.connection >= .connected { sendState() }
             endOrder(.success)
         case .flushing where !diskUsable: leaveRole()
-        case .flushing, .settling, .asking, .storing, .closing, .disconnecting: break
+        case .flushing, .settling, .asking, .storing, .closing, .disconnecting, .confirming: break
         }
     }
 
@@ -193,7 +196,9 @@ extension ReplicationEngine {
 
     /// Where the peer lacks something, a generation says so durably.
     private mutating func generationCoversLoss() -> Bool {
-        if state.peerDisk == .upToDate || bitmap.setCount == 0 { return true }
+        if state.peerDisk == .upToDate || bitmap.setCount == 0 || resumption.isUntouched {
+            return true
+        }
         guard diskUsable else { return true }
         beginGenerationIfNeeded("demotion with blocks that the peer lacks")
         return generationIsDurable

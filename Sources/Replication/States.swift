@@ -104,7 +104,10 @@ extension ReplicationEngine {
             if !peer.knowsUUIDs { sendUUIDs() }
             sendState()
         }
-        if new.connection >= .connected { crashedConnected = false }
+        if new.connection >= .connected {
+            crashedConnected = false
+            resumption.isUntouched = false
+        }
         distrustTarget(old, new)
         lostPeerData(old, new)
         if new.disk != old.disk, new.disk == .failed || new.disk == .diskless,
@@ -163,7 +166,7 @@ extension ReplicationEngine {
         put(.wasUpToDate, disk > .outdated)
         if peerHasNoCopy { sole.keepsIndicator = true }
         let hadIndicator = flags.contains(.primaryIndicator)
-        put(.primaryIndicator, state.role == .primary || sole.keepsIndicator)
+        put(.primaryIndicator, state.role == .primary || sole.keepsIndicator || isResuming)
         put(.connectedIndicator, state.connection > .wfReportParams)
         put(.peerOutdated, state.peerDisk >= .inconsistent && state.peerDisk <= .outdated)
         put(.crashedPrimary, crashedPrimary)

@@ -23,6 +23,9 @@ enum Happening: BitwiseCopyable {
     case fault
     case heal(serial: UInt32)
     case start(node: UInt8)
+    /// Its supervisor starts the process again.
+    case restart(node: UInt8)
+    case confirm(node: UInt8, life: UInt32)
     case sample
     case metaRead(node: UInt8, life: UInt32, operation: UInt32)
 }

@@ -75,7 +75,11 @@ extension World {
     private func fall(_ node: SimulatedNode, losesPower: Bool) {
         guard node.isAlive else { return }
         stop(node, losesPower: losesPower)
-        schedule(.start(node: node.index), in: spread(.milliseconds(800)))
+        if profile.isSupervised, !losesPower {
+            schedule(.restart(node: node.index), in: spread(.milliseconds(50)))
+        } else {
+            schedule(.start(node: node.index), in: spread(.milliseconds(800)))
+        }
     }
 
     /// Resets what is open between the nodes, all of it or one connection.

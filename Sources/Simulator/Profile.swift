@@ -25,6 +25,8 @@ package struct Profile {
     var hasHistory = false
     /// The operator replaces disks, and puts old ones back.
     var replacesDisks = false
+    /// A process that is killed is started again at once, and may be Primary again.
+    var isSupervised = false
 
     /// Mean times.
     var diskTime: Duration = .microseconds(200)
@@ -115,6 +117,7 @@ package struct Profile {
         case 8..<11: hidesRepd = [true, true]
         default: break
         }
+        isSupervised = random.chance(1, in: 3)
     }
 
     var options: Options {

@@ -5,7 +5,7 @@ import Support
 /// The accidents of safety.md by their numbers; each is played with the chances of many seeds.
 package enum Scenario: String, CaseIterable {
     case s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, wideDiscard, s18,
-        outdated, lostEnd, lateAttach, law1, law2, rule41, minimal
+        outdated, lostEnd, lateAttach, law1, law2, rule41, resumed, minimal
 
     /// What it shows.
     package var sentence: String {
@@ -38,6 +38,8 @@ package enum Scenario: String, CaseIterable {
             "what a source writes alone, after its target ended the resync unheard, is not lost (S8)"
         case .lateAttach:
             "a node that becomes a resync target while it is being promoted does not become Primary"
+        case .resumed:
+            "a killed Primary is Primary again only where nobody else can be (S18, S8)"
         case .rule41:
             "a copy of the running Primary's disk becomes its peer's, and is brought up to date"
         }
@@ -68,6 +70,7 @@ package enum Scenario: String, CaseIterable {
         case .outdated: [.believesDiskless]
         case .lostEnd: [.trustsTarget]
         case .lateAttach: [.promotesUnchecked]
+        case .resumed: [.resumesUnasked, .hurriesGeneration, .noNewGeneration]
         case .wideDiscard, .rule41: []
         }
     }
@@ -97,7 +100,7 @@ package enum Scenario: String, CaseIterable {
             profile.deviceSizes = [16 << 20, 16 << 20]
             profile.logExtents = 2
         case .lostEnd, .lateAttach, .law1, .s18, .outdated, .s2, .s3, .s4, .s7, .s8, .s9, .s11,
-            .s12, .s14, .rule41:
+            .s12, .s14, .rule41, .resumed:
             break
         }
     }
@@ -129,6 +132,7 @@ package enum Scenario: String, CaseIterable {
         case .lostEnd: world.playLostEnd()
         case .lateAttach: world.playPromotedTarget()
         case .rule41: world.playCopiedDisk()
+        case .resumed: world.playResumption()
         }
         if world.violation == nil { world.settleDown() }
     }

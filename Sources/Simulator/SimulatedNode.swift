@@ -74,6 +74,8 @@ final class SimulatedNode {
     var tickAt: UInt64 = .max
     var needsSettle = false
     var diskIsOpen = false
+    /// The generations that the role record names, the latest first; empty: there is none.
+    var roleRecord: [UInt64] = []
     /// Connections of clients that the engine knows.
     var clientOf = [Int16](repeating: -1, count: ReplicationEngine.clientLimit)
     /// Operations whose client died, until the engine gives the number back.
@@ -127,6 +129,7 @@ final class SimulatedNode {
         forgetProcess()
         (failsWrites, failsReads, failsFlushes, failsMeta) = (false, false, false, false)
         slowness = 1
+        roleRecord = []
         knownLogVersion = .max
     }
 

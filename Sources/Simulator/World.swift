@@ -156,6 +156,8 @@ package final class World {
         case .fault: somethingBreaks()
         case .heal(let serial): heal(serial)
         case .start(let node): if !nodes[Int(node)].isAlive { start(nodes[Int(node)]) }
+        case .restart(let node): if !nodes[Int(node)].isAlive { restart(nodes[Int(node)]) }
+        case .confirm(let node, let life): confirmResumption(nodes[Int(node)], life)
         case .sample: takeSample()
         }
     }
@@ -199,7 +201,7 @@ package final class World {
     // MARK: processes
 
     /// The daemon starts: attach, then connect.
-    func start(_ node: SimulatedNode, attaches: Bool = true) {
+    func start(_ node: SimulatedNode, attaches: Bool = true, resumes: Bool = false) {
         node.forgetProcess()
         node.life += 1
         node.isAlive = true
@@ -207,8 +209,16 @@ package final class World {
             options: engineOptions(node), seed: random.next())
         note(node, "started (life \(node.life))")
         director.nodeStarted(Int(node.index))
-        if attaches { attach(node) }
+        if resumes { node.engine.expectResumption() } else { node.roleRecord = [] }
+        if attaches || resumes { attach(node) }
         perform(node, .connect(discardMyData: false))
+        if resumes { perform(node, .resume(connects: true)) }
+    }
+
+    /// As its supervisor does after a death: perhaps Primary again (S18).
+    func restart(_ node: SimulatedNode) {
+        let resumes = !node.roleRecord.isEmpty
+        start(node, resumes: resumes)
     }
 
     private func engineOptions(_ node: SimulatedNode) -> Options {
@@ -238,6 +248,7 @@ package final class World {
         if losesPower {
             let losses: [SimulatedDisk.Loss] = [.some, .torn, .torn, .everything, .nothing]
             node.disk.losePower(losses[pick(losses.count)], &random)
+            node.roleRecord = []
         }
         dropConnections(node, silently: losesPower && random.chance(1, in: 2))
         clientsLoseNode(node)

@@ -82,7 +82,9 @@ extension World {
 
     private func connectClient(_ index: Int) {
         for node in nodes
-        where node.isAlive && node.engine.state.role == .primary && director.admits(node.index) {
+        where node.isAlive && director.admits(node.index)
+            && (node.engine.state.role == .primary || node.engine.isResuming)
+        {
             guard let number = node.clientOf.firstIndex(of: -1) else { continue }
             node.clientOf[number] = Int16(index)
             clients[index].node = Int(node.index)

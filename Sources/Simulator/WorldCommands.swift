@@ -37,6 +37,12 @@ extension World {
         case .reportDrained(let link): reportDrained(node, link)
         case .write, .read, .zero, .flush, .metaWrite, .metaRead, .closeDisk:
             performDisk(node, command)
+        case .recordRole(let generation):
+            node.roleRecord = [generation] + node.roleRecord.prefix(1)
+        case .eraseRole: node.roleRecord = []
+        case .confirmResumption:
+            schedule(
+                .confirm(node: node.index, life: node.life), in: spread(.microseconds(100)))
         }
     }
 

@@ -32,6 +32,15 @@ import Node
             "Name of this node. Default: REPD_NODE_NAME, else uname -n.", valueName: "name"))
     var nodeName: String?
 
+    @Flag(
+        help: ArgumentHelp(
+            "Stay the parent of the daemon and start it again when it dies.",
+            discussion: """
+                A Primary that dies is Primary again where that is safe: see resume-timeout in \
+                repd.conf(5). 'repctl up' starts it like this.
+                """))
+    var supervise = false
+
     @Flag(help: "Log decisions as well as changes.")
     var debug = false
 
@@ -50,12 +59,23 @@ import Node
         log[metadataKey: "resource"] = "\(resource)"
         log.logLevel = debug ? .debug : .info
         do {
+            if supervise {
+                let arguments = CommandLine.arguments.dropFirst().filter { $0 != "--supervise" }
+                var supervisor = try Supervisor(
+                    directory, program: DaemonStart.program, arguments: Array(arguments), log: log)
+                throw ExitCode(supervisor.run())
+            }
+            let supervision = Supervision()
+            let isSupervised = supervision.isSupervised
             let lock = try DaemonLock(directory)
-            var daemon = try Daemon(resource: directory, nodeName: name, log: log)
+            var daemon = try Daemon(
+                resource: directory, nodeName: name, supervision: supervision, log: log)
             log.notice("serving on \(name), control socket \(directory.controlSocket)")
             try daemon.run()
-            lock.release(directory)
+            lock.release(directory, isSupervised: isSupervised)
             log.notice("ended")
+        } catch let code as ExitCode {
+            throw code
         } catch {
             throw Refusal(text: "repd: \(resource): \(error)")
         }

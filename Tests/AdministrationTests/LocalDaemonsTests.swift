@@ -41,7 +41,7 @@ import Testing
         #expect(
             error.text == """
                 r0: repd ended at once (exit status 3); the end of \(directory)/run/r0/log:
-                  r0 --run-dir \(directory)/run --node-name alice
+                  r0 --supervise --run-dir \(directory)/run --node-name alice
                   no good
                 """)
     }

@@ -82,9 +82,13 @@ import Testing
         #expect(try ControlCoding.statusText([]).hasPrefix("["))
     }
 
-    @Test func `settings are kept in a file and read from it`() throws {
-        let bytes = try ControlCoding.encode(Self.settings)
-        #expect(try ControlCoding.decodeSettings(bytes) == Self.settings)
+    @Test func `what a restarted process goes on with is kept in a file and read from it`() throws {
+        let state = SavedState(settings: Self.settings, attached: true, connected: false)
+        let bytes = try ControlCoding.encode(state)
+        #expect(try ControlCoding.decodeState(bytes) == state)
+        #expect(throws: ControlError.self) {
+            try ControlCoding.decodeState(Array(bytes.dropLast(9)))
+        }
     }
 
     @Test(arguments: [

@@ -32,7 +32,7 @@ node() {
 # up NAME: and remembers the daemon, so that it ends with the scenario.
 up() {
     node "$1" up r0 || fail "up on $1: $(cat "$scratch/errors")"
-    scenario_pids+=("$(cat "$scratch/$1/r0/repd.pid")")
+    scenario_pids+=("$(cat "$scratch/$1/r0/supervisor.pid")")
 }
 
 # expect TEXT NAME COMMAND...: what repctl prints.
@@ -185,9 +185,9 @@ expect '' alice connect r0
 expect '' alice wait-connect r0
 expect '' alice wait-sync r0
 
-echo "a daemon that is killed is told, and up starts it again"
+echo "a daemon that is killed with its supervisor is told, and up starts it again"
 alice_pid=$(cat "$scratch/alice/r0/repd.pid")
-kill -KILL "$alice_pid"
+kill -KILL "$(cat "$scratch/alice/r0/supervisor.pid")" "$alice_pid"
 wait_until 10 process_is_gone "$alice_pid" || fail "it does not die"
 refused 10 'its repd died' alice status
 refused 10 'its repd died' alice proc

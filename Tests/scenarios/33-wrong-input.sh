@@ -45,7 +45,7 @@ echo "a disk that is missing, too small, without or with other meta data, or in 
 mv "$nodes/a.img" "$nodes/kept.img"
 node_refuses a 1 "$nodes/a.img" up
 # The daemon stays, and says so each time it is asked.
-scenario_pids+=("$(cat "$nodes/a/r0/repd.pid")")
+scenario_pids+=("$(cat "$nodes/a/r0/supervisor.pid")")
 node_refuses a 20 "$nodes/a.img" create-md
 truncate --size 60K "$nodes/a.img"
 node_refuses a 10 "a.img" create-md --force

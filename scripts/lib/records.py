@@ -1,7 +1,7 @@
 """Writes records to an export or a device, remembers which were acknowledged, and finds them again.
 
     records.py fill TARGET STATE [--blocks N]
-    records.py write TARGET STATE [--blocks N] [--depth N] [--fua] [--rate N] [--seconds S]
+    records.py write TARGET STATE [--blocks N] [--depth N] [--fua] [--rate N] [--seconds S] [--reconnect S]
     records.py verify TARGET STATE
 
 TARGET is an NBD URI, a block device, or for `verify` a file. `fill` writes every block of 4 KiB once,
@@ -16,6 +16,7 @@ promises. It then narrows STATE to what was found: what one crash left must surv
 """
 
 import argparse
+import errno
 import json
 import mmap
 import os
@@ -96,6 +97,9 @@ class Writer:
         self.failed = 0
         self.longest = 0.0
         self.filled = 0
+        # By connection: what comes of an old one is not looked at.
+        self.connection = 0
+        self.unanswered = {}
         self.journal = None
         if arguments.journal:
             self.journal = os.open(arguments.state, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -134,43 +138,74 @@ class Writer:
 
     def issue(self, nbd, handle):
         chosen = self.choose()
-        if not chosen:
-            return
-        block, version = chosen
-        began = time.monotonic()
+        if chosen:
+            self.send(nbd, handle, *chosen, time.monotonic())
+
+    def send(self, nbd, handle, block, version, began):
+        connection = self.connection
+        self.unanswered[block] = (version, began)
 
         def completion(error):
-            self.done(block, version, began, error)
+            # What a dead connection leaves behind is sent again on the next one.
+            lost = self.arguments.reconnect and error.value == errno.ENOTCONN
+            if connection == self.connection and not lost:
+                del self.unanswered[block]
+                self.done(block, version, began, error)
             return 1  # libnbd may forget the command.
 
         buffer = nbd.Buffer.from_bytearray(bytearray(content(block, version)))
         flags = nbd.CMD_FLAG_FUA if self.arguments.fua else 0
         handle.aio_pwrite(buffer, block * BLOCK, completion, flags)
 
+    def reconnect(self, nbd):
+        """A new connection, on which what was not answered comes once more, oldest first."""
+        self.connection += 1
+        end = time.monotonic() + self.arguments.reconnect
+        while True:
+            try:
+                handle = connect(self.arguments.target)
+                break
+            except nbd.Error as error:
+                if time.monotonic() > end:
+                    print(f"server gone: {error.string}", file=sys.stderr)
+                    return None
+                time.sleep(0.005)
+        again = sorted(self.unanswered.items(), key=lambda item: item[1][0])
+        for block, (version, began) in again:
+            self.send(nbd, handle, block, version, began)
+        return handle
+
     def run_nbd(self):
         import nbd
 
-        limit = self.arguments.seconds
         began = time.monotonic()
-        issued = 0
-        try:
-            handle = connect(self.arguments.target)
-            while not (self.stop and not self.busy):
-                late = limit and time.monotonic() - began > limit
-                self.stop = self.stop or bool(late) or self.failed > 0
-                while not self.stop and len(self.busy) < self.arguments.depth:
-                    if self.arguments.rate and issued >= (
-                            time.monotonic() - began) * self.arguments.rate:
-                        break
-                    self.issue(nbd, handle)
-                    issued += 1
-                if self.busy:
-                    handle.poll(50)
-                else:
-                    time.sleep(0.002)
-        except nbd.Error as error:
-            print(f"server gone: {error.string}", file=sys.stderr)
-            return False
+        handle = self.reconnect(nbd)
+        while handle:
+            try:
+                return self.talk(nbd, handle, began)
+            except nbd.Error as error:
+                if not self.arguments.reconnect:
+                    print(f"server gone: {error.string}", file=sys.stderr)
+                    return False
+            handle = self.reconnect(nbd)
+        return False
+
+    def talk(self, nbd, handle, began):
+        limit = self.arguments.seconds
+        issued = self.acknowledged
+        while not (self.stop and not self.busy):
+            late = limit and time.monotonic() - began > limit
+            self.stop = self.stop or bool(late) or self.failed > 0
+            while not self.stop and len(self.busy) < self.arguments.depth:
+                if self.arguments.rate and issued >= (
+                        time.monotonic() - began) * self.arguments.rate:
+                    break
+                self.issue(nbd, handle)
+                issued += 1
+            if self.busy:
+                handle.poll(50)
+            else:
+                time.sleep(0.002)
         if not self.failed:
             handle.shutdown()
         return not self.failed
@@ -229,7 +264,8 @@ def write(arguments):
         if not arguments.journal:
             store(arguments.state, state)
     print(f"{writer.acknowledged} acknowledged, {len(writer.busy)} unanswered, "
-          f"{writer.failed} failed, longest {writer.longest * 1000:.0f} ms")
+          f"{writer.failed} failed, longest {writer.longest * 1000:.0f} ms, "
+          f"{writer.connection} connections")
     return 0 if ok or arguments.may_fail else 1
 
 
@@ -292,6 +328,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--journal", action="store_true", help="STATE is always up to date")
     parser.add_argument("--fua", action="store_true")
+    parser.add_argument("--reconnect", type=float, default=0,
+                        help="seconds that a server which goes away may take to be back")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--may-fail", action="store_true", help="a server that goes away is no error")
     arguments = parser.parse_args()

@@ -95,5 +95,17 @@ void shim_eventfd_post(int descriptor);
 /// accept4 with SOCK_CLOEXEC, for those who do not want to know the address.
 int shim_accept(int descriptor);
 
+/// Two connected sockets that keep the borders of messages, closed on exec. - Returns: 0 or a negative
+/// errno.
+int shim_socket_pair(int *one, int *other);
+
+/// One message, with a descriptor unless that is negative; does not wait. - Returns: 0 or a negative
+/// errno.
+int shim_send_descriptor(int socket, const void *bytes, unsigned long count, int descriptor);
+
+/// One message and the descriptor that came with it, -1 if none; does not wait. - Returns: how many
+/// bytes, 0 at the end, or a negative errno.
+long shim_receive_descriptor(int socket, void *bytes, unsigned long count, int *descriptor);
+
 #pragma clang assume_nonnull end
 #endif

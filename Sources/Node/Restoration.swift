@@ -1,0 +1,231 @@
+import Control
+import DRBDWire
+import Glibc
+import Logging
+import MetaDisk
+import NBD
+import Reactor
+import Replication
+import Status
+import Support
+
+/// Going on after the death of the process before this one, until its role is decided.
+struct Restoration {
+    /// When that one died.
+    let death: Instant
+    /// Later than this it is not Primary again.
+    var deadline: Instant
+    /// Commands that must not be answered out of the gap.
+    var deferred: [(session: Int, command: ControlCommand)] = []
+}
+
+/// Settings, disk, connection and role of a process that died (safety.md S16 to S19).
+extension Daemon {
+    /// What this process was told, for the next one.
+    mutating func saveState() {
+        guard supervision.isSupervised, let settings, restoration == nil else { return }
+        let state = SavedState(
+            settings: settings, attached: engine.isDiskOpen || wantedDisk != nil,
+            connected: engine.hasConnection)
+        guard state != savedState else { return }
+        savedState = state
+        do {
+            try SmallFile.replace(directory.state, with: ControlCoding.encode(state))
+        } catch {
+            // Rather nothing than what was true once.
+            _ = unsafe unlink(directory.state)
+            logOnce(
+                "after a death this resource will not come back by itself until 'repctl up': \(error)"
+            )
+        }
+    }
+
+    /// What a supervisor's restart begins with.
+    mutating func restore() {
+        guard let death = supervision.death else { return }
+        guard let saved = readState() else {
+            log.warning("the engine died, and nothing was kept: 'repctl up \(directory.name)'")
+            return
+        }
+        settings = saved.settings
+        savedState = saved
+        engine.options = options(saved.settings)
+        let limit = Duration.seconds(saved.settings.options.resumeTimeout)
+        restoration = Restoration(death: death, deadline: death + limit)
+        if let problem = listenForClients(saved.settings) { logOnce(problem) }
+        if let record = roleFile.read() {
+            if let reason = refusal(toResume: record, generation: nil) {
+                notPrimaryAgain(reason)
+                eraseRole()
+            } else {
+                engine.expectResumption()
+            }
+        }
+        if !engine.isResuming { dropWaitingClients() }
+        if saved.attached {
+            jobs.append(Job(session: nil, steps: [.awaitDisk(saved.settings.disk), .attach]))
+        }
+        var steps: [Job.Step] = []
+        if saved.connected { steps = [.listen, .order(.connect(discardMyData: false))] }
+        steps += [.order(.resume(connects: saved.connected)), .endRestoration]
+        enqueue(nil, steps)
+    }
+
+    private func readState() -> SavedState? {
+        guard let text = SmallFile.read(directory.state) else { return nil }
+        do throws(ControlError) { return try ControlCoding.decodeState(Array(text.utf8)) } catch {
+            log.error("\(directory.state): \(error)")
+            return nil
+        }
+    }
+
+    /// Whoever has connected to a listening socket meanwhile is not served by a Secondary.
+    private mutating func dropWaitingClients() {
+        for descriptor in nbdDescriptors { Sockets.dropBacklog(descriptor) }
+    }
+
+    // MARK: the role
+
+    mutating func recordRole(_ generation: UInt64) {
+        guard supervision.isSupervised, let settings else { return }
+        // Until the super block is on the disk, that names the one before.
+        var generations = [generation]
+        if let last = roleRecord?.generations.first, last != generation { generations.append(last) }
+        let record = RoleRecord(
+            boot: RoleRecord.currentBoot, process: getpid(),
+            disk: RoleRecord.identity(ofDisk: settings.disk), generations: generations)
+        roleRecord = record
+        do throws(SystemError) {
+            try roleFile.whileLocked { (file) throws(SystemError) in try file.write(record) }
+        } catch {
+            logOnce("after a death this node will not be Primary again by itself: \(error)")
+            eraseRole()
+        }
+    }
+
+    mutating func eraseRole() {
+        roleRecord = nil
+        guard supervision.isSupervised else { return }
+        do throws(SystemError) {
+            try roleFile.whileLocked { (file) throws(SystemError) in try file.erase() }
+        } catch {
+            logOnce("the role record stays, although this node is Secondary: \(error)")
+        }
+    }
+
+    /// The moment of becoming Primary: everything once more, with the record read again.
+    mutating func confirmResumption() {
+        var reason: String?
+        let generation = engine.superblock.uuids.current
+        do throws(SystemError) {
+            try roleFile.whileLocked { (file) throws(SystemError) in
+                guard var record = file.read() else {
+                    reason = "it was made Secondary meanwhile"
+                    return
+                }
+                reason = refusal(toResume: record, generation: generation)
+                guard reason == nil else { return }
+                record.process = getpid()
+                try file.write(record)
+                roleRecord = record
+            }
+        } catch {
+            reason = "\(error)"
+        }
+        if let reason { notPrimaryAgain(reason) }
+        late.append(.resumptionConfirmed(reason == nil))
+    }
+
+    private func refusal(toResume record: RoleRecord, generation: UInt64?) -> String? {
+        guard let settings, let restoration else { return "there is nothing to go on with" }
+        if record.boot != RoleRecord.currentBoot { return "the machine was booted meanwhile" }
+        let now = Reactor.clock()
+        if now >= restoration.deadline {
+            let late = (now - restoration.death).components.seconds
+            return "it died \(late) s ago, longer than resume-timeout "
+                + "(\(settings.options.resumeTimeout) s)"
+        }
+        if supervision.deaths > settings.options.resumeLimit {
+            return "it died \(supervision.deaths) times within a minute, more than resume-limit "
+                + "(\(settings.options.resumeLimit))"
+        }
+        if record.disk != RoleRecord.identity(ofDisk: settings.disk) {
+            return "it was Primary with another disk (\(record.disk))"
+        }
+        if let generation, !record.names(generation) {
+            return "the disk has a generation that it was not Primary with"
+        }
+        return nil
+    }
+
+    private mutating func notPrimaryAgain(_ reason: String) {
+        let text = "not Primary again: \(reason)"
+        log.error("\(text)")
+        remember(text)
+    }
+
+    // MARK: commands meanwhile
+
+    /// Whether the command waits for the role, or was answered here.
+    mutating func deferred(_ command: ControlCommand, _ session: Int) -> Bool {
+        guard restoration != nil else { return false }
+        switch command {
+        case .ping: return false
+        case .secondary:
+            engine.giveUpResumption("made Secondary by the operator", now: now)
+            perform()
+            send(session, ControlReply())
+            return true
+        case .down:
+            engine.giveUpResumption("taken down by the operator", now: now)
+            perform()
+            // Nobody waits for the disk any more.
+            if case .awaitDisk? = jobs.first.map({ $0.steps[$0.next] }) { jobs.removeFirst() }
+            wantedDisk = nil
+            endRestoration()
+            return false
+        default:
+            restoration?.deferred.append((session, command))
+            return true
+        }
+    }
+
+    /// The role is decided, or it is too late for more than Secondary.
+    mutating func endRestoration() {
+        guard let ended = restoration else { return }
+        restoration = nil
+        saveState()
+        for (session, command) in ended.deferred { self.command(command, session) }
+    }
+
+    mutating func watchRestoration() {
+        guard let restoration, now >= restoration.deadline else { return }
+        engine.giveUpResumption("resume-timeout is over", now: now)
+        perform()
+        if case .awaitDisk(let path)? = jobs.first.map({ $0.steps[$0.next] }) {
+            // The connection, and what operators order, need not wait for it any longer.
+            jobs.removeFirst()
+            wantedDisk = path
+            nextDiskAttempt = now
+            self.restoration?.deadline = .never
+            advanceJobs()
+        } else {
+            endRestoration()
+        }
+    }
+
+    /// The disk of the process before this one, which somebody else has: until he gives it back, or
+    /// the operator has other plans.
+    mutating func seekDisk() {
+        guard let path = wantedDisk, now >= nextDiskAttempt, jobs.isEmpty else { return }
+        if engine.isDiskOpen || path != settings?.disk {
+            wantedDisk = nil
+            return
+        }
+        nextDiskAttempt = now + .milliseconds(100)
+        if let problem = openDisk(path), problem.busy { return }
+        wantedDisk = nil
+        // What else is in the way is told by the attempt to attach it.
+        enqueue(nil, backing == nil ? [.openDisk(path), .attach] : [.attach])
+    }
+}
