@@ -60,14 +60,22 @@ enum DaemonProgram {
         return process
     }
 
+    struct End {
+        var isFailure: Bool
+        var text: String
+    }
+
     /// How a child has ended; `nil` while it runs.
-    static func hasEnded(_ process: pid_t) -> String? {
+    static func end(of process: pid_t) -> End? {
         var status: Int32 = 0
         // Writes one number.
         guard unsafe waitpid(process, &status, WNOHANG) == process else { return nil }
         let signal = status & 0x7f
-        return signal == 0
-            ? "ended at once (exit status \(status >> 8 & 0xff))" : "was killed by signal \(signal)"
+        let code = status >> 8 & 0xff
+        return End(
+            isFailure: status != 0,
+            text: signal == 0
+                ? "ended at once (exit status \(code))" : "was killed by signal \(signal)")
     }
 
     /// Whether a process has ended, even if nobody has waited for it.

@@ -67,7 +67,13 @@ extension LocalDaemons {
             for path in [run.path, directory.path] { try Self.makeDirectory(path) }
             return try DaemonLog(path: directory.log)
         }
+        // What an earlier daemon was told is not for this one.
+        _ = unsafe unlink(directory.state)
         let process = try wrap(resource) { () throws(SystemError) -> pid_t in
+            if program == nil, Systemd.startsDaemons(run: run.path, nodeName: nodeName) {
+                let start = Systemd.start(resource)
+                return try DaemonProgram.spawn(start[0], start, output: log.descriptor)
+            }
             let path = if let program { program } else { try DaemonProgram.find() }
             return try DaemonProgram.spawn(
                 path,
@@ -100,13 +106,16 @@ extension LocalDaemons {
         _ directory: ResourceDirectory, _ process: pid_t, _ log: borrowing DaemonLog
     ) throws(AdministrationError) {
         let end = ContinuousClock.now + Deadline.start
+        var known: DaemonProgram.End?
         while true {
             // Asked first: a daemon that ended just now may have been one too many.
-            let ended = DaemonProgram.hasEnded(process)
+            let ended = known ?? DaemonProgram.end(of: process)
+            known = ended
             if try answers(directory) { return }
-            if let ended {
+            // systemctl has done its part when it ends with 0.
+            if let ended, ended.isFailure || ContinuousClock.now >= end {
                 throw AdministrationError(
-                    "\(directory.name): repd \(ended); the end of \(directory.log):\n"
+                    "\(directory.name): repd \(ended.text); the end of \(directory.log):\n"
                         + log.tail(), exitCode: Exit.refused)
             }
             guard ContinuousClock.now < end else {

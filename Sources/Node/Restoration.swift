@@ -42,18 +42,21 @@ extension Daemon {
 
     /// What a supervisor's restart begins with.
     mutating func restore() {
-        guard let death = supervision.death else { return }
-        guard let saved = readState() else {
-            log.warning("the engine died, and nothing was kept: 'repctl up \(directory.name)'")
+        guard supervision.restores, let saved = readState() else {
+            if supervision.death != nil {
+                log.warning("nothing to go on with was kept: 'repctl up \(directory.name)'")
+            }
             return
         }
         settings = saved.settings
         savedState = saved
         engine.options = options(saved.settings)
         let limit = Duration.seconds(saved.settings.options.resumeTimeout)
-        restoration = Restoration(death: death, deadline: death + limit)
+        if let death = supervision.death {
+            restoration = Restoration(death: death, deadline: death + limit)
+        }
         if let problem = listenForClients(saved.settings) { logOnce(problem) }
-        if let record = roleFile.read() {
+        if restoration != nil, let record = roleFile.read() {
             if let reason = refusal(toResume: record, generation: nil) {
                 notPrimaryAgain(reason)
                 eraseRole()
@@ -62,8 +65,10 @@ extension Daemon {
             }
         }
         if !engine.isResuming { dropWaitingClients() }
-        if saved.attached {
+        if saved.attached, restoration != nil {
             jobs.append(Job(session: nil, steps: [.awaitDisk(saved.settings.disk), .attach]))
+        } else if saved.attached {
+            (wantedDisk, nextDiskAttempt) = (saved.settings.disk, now)
         }
         var steps: [Job.Step] = []
         if saved.connected { steps = [.listen, .order(.connect(discardMyData: false))] }

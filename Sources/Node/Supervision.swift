@@ -12,6 +12,8 @@ package struct Supervision: ~Copyable {
     static let death = "REPD_DEATH"
     /// How many have died within the last minute.
     static let deaths = "REPD_DEATHS"
+    /// Whether it goes on with what was kept, also where no death is known of.
+    static let restores = "REPD_RESTORE"
     static let line = "line"
     static let control = "control"
     static let nbd = "nbd"
@@ -21,6 +23,7 @@ package struct Supervision: ~Copyable {
     /// When the process before this one died; `nil`: this is the first.
     let death: Instant?
     let deaths: Int
+    let restores: Bool
 
     /// Takes over what the environment tells of; none of it is handed on to children.
     package init() {
@@ -36,7 +39,10 @@ package struct Supervision: ~Copyable {
         death = RunDirectory.environment(Self.death).flatMap { UInt64($0) }
             .map { Instant(nanoseconds: $0) }
         deaths = RunDirectory.environment(Self.deaths).flatMap { Int($0) } ?? 0
-        for name in [Self.descriptors, Self.death, Self.deaths] { unsafe unsetenv(name) }
+        restores = RunDirectory.environment(Self.restores) != nil
+        for name in [Self.descriptors, Self.death, Self.deaths, Self.restores] {
+            unsafe unsetenv(name)
+        }
     }
 
     /// Whether somebody starts this process again.

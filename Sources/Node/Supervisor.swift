@@ -22,22 +22,25 @@ package struct Supervisor: ~Copyable {
     /// As the engine says; more deaths than this are answered with a pause.
     private var limit = 5
     private var stops = false
+    /// The first engine goes on with what an earlier supervisor's was told.
+    private var restores: Bool
 
     /// - Parameter arguments: of the engine's program, without its name.
     package init(
-        _ directory: ResourceDirectory, program: String, arguments: [String], log: Logger
+        _ directory: ResourceDirectory, program: String, arguments: [String],
+        keepsSettings: Bool = false, log: Logger
     ) throws(DaemonError) {
         let lock = try SupervisorLock(directory)
         do throws(SystemError) {
             // What an earlier one knew is not for this one: up starts Secondary.
             try RoleFile(directory).whileLocked { (file) throws(SystemError) in try file.erase() }
-            _ = unsafe unlink(directory.state)
+            if !keepsSettings { _ = unsafe unlink(directory.state) }
             let signals = try WatchedSignals.watch([SIGTERM, SIGINT, SIGHUP])
             let control = try Sockets.listenUnix(directory.controlSocket)
             let nbd = try Sockets.listenUnix(directory.nbdSocket)
             self.init(
                 directory, program, arguments, log, lock, signals,
-                [(Supervision.control, control), (Supervision.nbd, nbd)])
+                [(Supervision.control, control), (Supervision.nbd, nbd)], keepsSettings)
         } catch {
             throw .cannotStart("\(error)")
         }
@@ -46,7 +49,7 @@ package struct Supervisor: ~Copyable {
     private init(
         _ directory: ResourceDirectory, _ program: String, _ arguments: [String], _ log: Logger,
         _ lock: consuming SupervisorLock, _ signals: Int32,
-        _ kept: [(name: String, descriptor: Int32)]
+        _ kept: [(name: String, descriptor: Int32)], _ restores: Bool
     ) {
         self.directory = directory
         self.program = program
@@ -55,6 +58,7 @@ package struct Supervisor: ~Copyable {
         self.lock = lock
         self.signals = signals
         self.kept = kept
+        self.restores = restores
     }
 
     deinit { for socket in kept { close(socket.descriptor) } }
@@ -110,6 +114,8 @@ package struct Supervisor: ~Copyable {
         let names = [Supervision.line] + kept.map(\.name)
         var environment = Self.environment
         environment.append("\(Supervision.descriptors)=\(names.joined(separator: ","))")
+        if restores { environment.append("\(Supervision.restores)=1") }
+        restores = true
         if let death {
             environment.append("\(Supervision.death)=\(death.nanoseconds)")
             environment.append("\(Supervision.deaths)=\(deaths.count)")

@@ -41,6 +41,12 @@ import Node
                 """))
     var supervise = false
 
+    @Flag(
+        help: ArgumentHelp(
+            "With --supervise: begin with the settings of a supervisor that died, as Secondary.",
+            discussion: "For a service manager that starts the supervisor again."))
+    var keepSettings = false
+
     @Flag(help: "Log decisions as well as changes.")
     var debug = false
 
@@ -60,9 +66,12 @@ import Node
         log.logLevel = debug ? .debug : .info
         do {
             if supervise {
-                let arguments = CommandLine.arguments.dropFirst().filter { $0 != "--supervise" }
+                let arguments = CommandLine.arguments.dropFirst().filter {
+                    $0 != "--supervise" && $0 != "--keep-settings"
+                }
                 var supervisor = try Supervisor(
-                    directory, program: DaemonStart.program, arguments: Array(arguments), log: log)
+                    directory, program: DaemonStart.program, arguments: Array(arguments),
+                    keepsSettings: keepSettings, log: log)
                 throw ExitCode(supervisor.run())
             }
             let supervision = Supervision()
