@@ -59,6 +59,9 @@ package struct Daemon: ~Copyable {
     // The disk.
     var disk = DiskBuffers()
     var backing: BackingFile?
+    /// What holds the meta data, if that is another device.
+    var metaBacking: BackingFile?
+    var metadata: ExternalMetadata?
     /// Bytes of the backing disk when it was opened.
     var diskSize: UInt64 = 0
 

@@ -21,7 +21,9 @@ struct Attachment {
         if case .none = stage { false } else { true }
     }
     var id: UInt32 = 0
+    /// Bytes of the data's device, and what holds the meta data if that is another one.
     var deviceSize: UInt64 = 0
+    var metadata: ExternalMetadata?
     /// What the disk is by its own meta data; in force when the peer has been compared with.
     var found = DiskState.diskless
     var recovery = LogRecovery(stripes: 1, stripeBlocks: 8)
@@ -31,10 +33,15 @@ struct Attachment {
     var setAll = false
     /// For a clean detach: after the pages and the log a super block that says clean.
     var detachStage = Stage.none
+
+    var placement: MetaLocation.Placement { metadata?.placement ?? .internalData }
+    var metaDeviceSize: UInt64 { metadata?.deviceSize ?? deviceSize }
 }
 
 extension ReplicationEngine {
-    mutating func startAttach(_ id: UInt32, _ deviceSize: UInt64) {
+    mutating func startAttach(
+        _ id: UInt32, _ deviceSize: UInt64, _ metadata: ExternalMetadata?
+    ) {
         guard state.disk == .diskless, !diskInUse, attachment.stage == .none else {
             fail(id, 124, "Device is attached to a disk (use detach first)")
             return
@@ -50,6 +57,7 @@ extension ReplicationEngine {
         attachment = Attachment()
         attachment.id = id
         attachment.deviceSize = deviceSize
+        attachment.metadata = metadata
         meta = MetaWriter()
         order.generationVersion = 0
         // What the disk that failed had still to write is none of this one's business.
@@ -61,7 +69,7 @@ extension ReplicationEngine {
         change("attach") { $0.disk = .attaching }
         do {
             let offset = try MetaLocation.superblockOffset(
-                placement: .internalData, deviceSize: deviceSize)
+                placement: attachment.placement, deviceSize: attachment.metaDeviceSize)
             attachment.stage = .superblock
             readMeta(0, Superblock.encodedSize, offset)
         } catch {
@@ -116,12 +124,17 @@ extension ReplicationEngine {
         do {
             superblock = try Superblock(decoding: bytes)
             let place = try superblock.validate(
-                deviceSize: attachment.deviceSize, placement: .internalData)
-            guard superblock.lastAgreedSize <= place.capacity else {
+                deviceSize: attachment.metaDeviceSize, placement: attachment.placement)
+            capacity = place.usableCapacity(dataSectors: attachment.deviceSize / 512)
+            guard superblock.lastAgreedSize <= capacity else {
                 failAttach(
                     170,
                     "the size in use (\(superblock.lastAgreedSize) sectors) is larger than the "
-                        + "disk offers (\(place.capacity)): the backing disk shrank")
+                        + "disk offers (\(capacity)): the backing disk shrank")
+                return
+            }
+            guard capacity > 0 else {
+                failAttach(112, "the backing disk has \(attachment.deviceSize) bytes, no sector")
                 return
             }
             location = place
@@ -160,20 +173,20 @@ extension ReplicationEngine {
 
     /// Bitmap and log for the largest size the disk can offer.
     private mutating func prepareMemory(_ place: MetaLocation) {
-        let extents = Int(BitmapLayout.extentCount(sectors: place.capacity))
+        let extents = Int(BitmapLayout.extentCount(sectors: capacity))
         let most = LogTransaction.maximumSlots(blockCount: place.logBlockCount)
         // A write may lie across the border of two extents.
         let wanted = max(2, options.logExtents ?? most)
         log = ActivityLog(
             slotCount: max(1, min(wanted, most, max(extents, 1))), extentCount: extents)
         if superblock.lastAgreedSize == 0 {
-            size = place.capacity
+            size = capacity
             attachment.setAll = true
         } else {
             size = superblock.lastAgreedSize
         }
         bitmap = DirtyBitmap(
-            capacity: Int(BitmapLayout.bitCount(sectors: place.capacity)),
+            capacity: Int(BitmapLayout.bitCount(sectors: capacity)),
             bitCount: Int(BitmapLayout.bitCount(sectors: size)))
         crashedPrimary =
             superblock.flags.contains(.primaryIndicator)
