@@ -56,8 +56,11 @@ extension OfflineCommands {
         do throws(MetaDiskError) {
             _ = try Superblock(decoding: block.rawBytes)
         } catch {
-            guard case .otherFormat(let format) = error else { return }
-            try considerOther(format, location)
+            if case .otherFormat(let format) = error {
+                try considerOther(format, location)
+            } else if let format = try olderFormat() {
+                try considerOther(format, location)
+            }
             return
         }
         if placement == .internalData { announce("v08", location) }

@@ -50,6 +50,9 @@ extension OfflineCommands {
                 _ = try commands.metadata()
                 return
             }
+            if try commands.olderFormat() != nil {
+                _ = try commands.metadata()
+            }
             guard commands.placement == .internalData, let known,
                 let found = try commands.metadata(ofSize: known)
             else {

@@ -123,6 +123,18 @@ extension MetaLocation {
         }
     }
 
+    /// Where format v07 had its super block with the kind of internal meta data that took the last
+    /// 128 MiB (section 15.1); nil if the device is too small for that.
+    ///
+    /// Nothing else is looked for there: who finds no super block asks whether it is one of these.
+    package static func fixedInternalOffset(
+        placement: Placement, deviceSize: UInt64
+    ) -> UInt64? {
+        let end = deviceSize / blockBytes * blockBytes
+        guard placement == .internalData, end > slotBytes else { return nil }
+        return end - slotBytes
+    }
+
     /// - Parameter deviceSize: bytes of the device that holds the meta data.
     package init(
         placement: Placement, deviceSize: UInt64, stripes: UInt32 = defaultStripes,

@@ -8,7 +8,10 @@ package import Support
 ///     superblock ─▶ log ─▶ bitmap ─▶ [full sync flag] ─▶ pages ─▶ fresh log ─▶ superblock ─▶ done
 struct Attachment {
     enum Stage: Equatable {
-        case none, superblock, log, bitmap
+        case none, superblock
+        /// No super block was found: perhaps one of format v07 lies where only that had it.
+        case olderFormat(MetaDiskError)
+        case log, bitmap
         case flagging(UInt32), pages(UInt32), freshLog(UInt32), storing(UInt32)
     }
 
@@ -113,6 +116,7 @@ extension ReplicationEngine {
         }
         switch attachment.stage {
         case .superblock: readSuperblock(bytes)
+        case .olderFormat(let error): readOlderFormat(bytes, error)
         case .log: readLog(bytes)
         case .bitmap: readBitmap(Int(id), bytes)
         case .none, .flagging, .pages, .freshLog, .storing:
@@ -143,8 +147,21 @@ extension ReplicationEngine {
             attachment.stage = .log
             readNextLog()
         } catch {
-            failAttach(119, "\(error)")
+            guard case .noSuperblock = error,
+                let offset = MetaLocation.fixedInternalOffset(
+                    placement: attachment.placement, deviceSize: attachment.metaDeviceSize)
+            else {
+                failAttach(119, "\(error)")
+                return
+            }
+            attachment.stage = .olderFormat(error)
+            readMeta(0, Superblock.encodedSize, offset)
         }
+    }
+
+    private mutating func readOlderFormat(_ bytes: RawSpan, _ error: MetaDiskError) {
+        let format = Superblock.olderFormat(bytes).map { MetaDiskError.otherFormat($0) }
+        failAttach(119, "\(format ?? error)")
     }
 
     private mutating func readNextLog() {
@@ -261,7 +278,7 @@ extension ReplicationEngine {
             return
         }
         switch attachment.stage {
-        case .none, .superblock, .log, .bitmap: break
+        case .none, .superblock, .olderFormat, .log, .bitmap: break
         case .flagging(let version):
             guard meta.superblockDurable >= version else { return }
             attachment.stage = .pages(writeOutBitmap())
@@ -381,7 +398,7 @@ extension ReplicationEngine {
             guard meta.superblockDurable >= version, diskOperations == 0, flushOperations == 0
             else { return }
             detached()
-        case .superblock, .log, .bitmap, .flagging:
+        case .superblock, .olderFormat, .log, .bitmap, .flagging:
             invariantFailed("detach in stage \(attachment.detachStage)")
         }
     }

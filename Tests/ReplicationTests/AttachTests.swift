@@ -246,6 +246,26 @@ private func same<Value: Equatable>(
         same(disk[location.logOffset], Self.initialised())
     }
 
+    /// A super block of v07 at either of its places, of v09, and none at all.
+    @Test(
+        arguments: [
+            (0x8374_026A, 28, Self.size - 4096, "format v07"),
+            (0x8374_026A, 28, Self.size - (128 << 20), "format v07"),
+            (0x8374_026D, 60, Self.size - 4096, "format v09"),
+            (0x8374_026D, 60, Self.size - (128 << 20), "no valid meta data found"),
+            (0, 0, Self.size - 4096, "no valid meta data found"),
+        ] as [(UInt32, Int, UInt64, String)])
+    func `other formats are named`(magic: UInt32, place: Int, offset: UInt64, text: String) {
+        var disk = AttachedDisk()
+        var block = [UInt8](repeating: 0, count: 4096)
+        block.withMutableRawBytes { $0[Field<UInt32>(at: place)] = magic }
+        disk[offset] = block
+        same(disk.order(.attach(deviceSize: Self.size)), -119)
+        same(disk.results.last?.text.contains(text), true)
+        same(disk.engine.isDiskOpen, false)
+        same(disk.operations.isEmpty, true)
+    }
+
     // MARK: external
 
     /// With fresh meta data of its own, not attached.

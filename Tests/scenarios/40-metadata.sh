@@ -68,26 +68,26 @@ node_refuses a 1 'no suitable meta data found :(' check-resize
 [[ $(node_ctl a check-resize --old-size $((64 << 20))) == *'at the end of'* ]] || fail "nothing was moved"
 [[ $(metadata "${node_disks[a]}") == *' 10' ]] ||
     fail "bits were lost: $(metadata "${node_disks[a]}")"
-node_ctl a dump-md | grep -q '0x0000000000000001; 0x000000000000FF00; 0x8000000000000000;' || fail "bits have moved"
+dump=$(node_ctl a dump-md)
+[[ $dump == *'0x0000000000000001; 0x000000000000FF00; 0x8000000000000000;'* ]] || fail "bits have moved: $dump"
 [[ -z $(node_ctl a check-resize) ]] || fail "check-resize of what is in its place is not silent"
 
 echo "other formats are named, and how to convert them"
-for format in v07 v09; do
+# Of v07 both kinds: one ends the disk, the other one takes its last 128 MiB.
+for kind in 'v07 flex-internal' 'v07 internal' 'v09 internal 1'; do
+    read -r format place peers <<<"$kind"
     rm "${node_disks[b]}"
-    truncate --size 64M "${node_disks[b]}"
-    peers=()
-    [[ $format == v07 ]] || peers=(1)
-    drbdmeta --force - "$format" "${node_disks[b]}" internal create-md "${peers[@]}" \
-        </dev/null >/dev/null 2>&1 || [[ $format == v07 ]] || fail "no $format"
-    if [[ $format == v07 ]]; then
-        drbdmeta --force - v07 "${node_disks[b]}" flex-internal create-md </dev/null >/dev/null 2>&1 ||
-            fail "no v07"
-    fi
+    truncate --size 160M "${node_disks[b]}"
+    drbdmeta --force - "$format" "${node_disks[b]}" "$place" create-md ${peers:+"$peers"} \
+        </dev/null >"$nodes/output" 2>&1 || fail "drbdmeta makes no $kind: $(cat "$nodes/output")"
     for command in dump-md apply-al dstate 'set-gi 1' check-resize; do
         read -r -a words <<<"$command"
         node_refuses b 1 "meta data of format $format found; convert it with drbdmeta" "${words[@]}"
     done
     node_refuses b 30 "will not replace $format meta-data by force" create-md --force
+    node_start b
+    node_refuses b 10 "(119) meta data of format $format found" attach
+    node_down b
 done
 
 echo "a clean volume of 16 TiB is attached in less than a second"

@@ -115,8 +115,8 @@ node_down b
 same_data_as_peer
 for node in a b; do
     [[ $(metadata_of "$node") == *:1:1:0:[01]:0:0:0 ]] || fail "at rest: $(metadata_of "$node")"
-    drbdmeta --force - v08 "${meta_files[$node]}" "${meta_forms[$node]}" dump-md </dev/null 2>/dev/null |
-        grep -q '^# bits-set 0;' || fail "bits are left on $node"
+    dump=$(drbdmeta --force - v08 "${meta_files[$node]}" "${meta_forms[$node]}" dump-md </dev/null 2>/dev/null)
+    [[ $dump == *'# bits-set 0;' ]] || fail "bits are left on $node: $dump"
 done
 
 echo "before an extent leaves the log, the data's device is flushed (T2)"
