@@ -125,6 +125,13 @@ package struct Administrator {
         warn(resource.warnings)
         // The daemon's working directory is not ours.
         settings.disk = Host.absolutePath(settings.disk)
+        switch settings.metaDisk {
+        case .internal: break
+        case .flexible(let path):
+            settings.metaDisk = .flexible(path: Host.absolutePath(path))
+        case .indexed(let path, let slot):
+            settings.metaDisk = .indexed(path: Host.absolutePath(path), slot: slot)
+        }
         return settings
     }
 

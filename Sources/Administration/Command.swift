@@ -11,6 +11,25 @@ package struct CommandOptions: Equatable, Sendable {
     package var verbose: Bool
     package var statistics: Bool
     package var json: Bool
+    /// Of the activity log, for create-md and restore-md; `nil`: the usual one.
+    package var logShape: LogShape?
+    /// Bytes, 0 to 1 MiB.
+    package var peerMaximumRequest: UInt32 = 0
+    package var ignoresSanityChecks = false
+    /// Bytes the disk had when check-resize finds its meta data.
+    package var oldSize: UInt64?
+    /// What a command takes in front of the names: a file, or generations.
+    package var argument = ""
+
+    package struct LogShape: Equatable, Sendable {
+        package var stripes: UInt32
+        package var stripeBlocks: UInt32
+
+        package init(stripes: UInt32, stripeBlocks: UInt32) {
+            self.stripes = stripes
+            self.stripeBlocks = stripeBlocks
+        }
+    }
 
     package init(
         force: Bool = false, discardMyData: Bool = false, disconnectClients: Bool = false,

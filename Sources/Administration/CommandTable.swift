@@ -9,13 +9,13 @@ extension Command {
 
     private static let metadata: [Command] = [
         Command(
-            "create-md", "Make new meta data at the end of the backing disk.",
+            "create-md", "Make new meta data, where the configuration says.",
             discussion: """
                 Asks before it replaces meta data or comes near other data: only 'yes' confirms, without \
                 a terminal the answer is no (1), and what would be destroyed is refused (40). The disk \
                 must not be in use (20).
                 """,
-            scope: .configured, action: .each { $0.createMetadata($1, force: $2.force) }),
+            scope: .configured, action: .each { $0.createMetadata($1, $2) }),
         Command(
             "dump-md", "Print all meta data of the backing disk as text.",
             discussion: """
@@ -26,6 +26,50 @@ extension Command {
         Command(
             "show-gi", "Print the data generations with an explanation.",
             action: .each { administrator, name, _ in administrator.showGenerations(name) }),
+        Command(
+            "get-gi", "Print the data generations and flags in one line.",
+            action: .each { administrator, name, _ in administrator.getGenerations(name) }),
+        Command(
+            "set-gi", "Change the data generations and flags of a disk that is not in use.",
+            discussion: """
+                GENERATIONS is what get-gi prints: four numbers in hex and seven flags, between colons; \
+                what is empty or missing keeps its value. Wrong generations make a resync in the wrong \
+                direction, or none: asks first (1 when declined). The disk must not be in use (20).
+                """,
+            scope: .configured, action: .each { $0.setGenerations($1, $2) }),
+        Command(
+            "restore-md", "Make meta data from what dump-md printed into FILE.",
+            discussion: """
+                Reads all of the text before it writes anything (10 if it is no dump), asks before it \
+                replaces meta data (1 when declined). If it is interrupted, every block counts as out of \
+                sync. The disk must not be in use (20).
+                """,
+            scope: .configured, action: .each { $0.restoreMetadata($1, $2) }),
+        Command(
+            "verify-dump", "Check that FILE can be restored; nothing is written.",
+            scope: .configured, action: .each { $0.verifyDump($1, $2) }),
+        Command(
+            "wipe-md", "Make the meta data invalid; only the super block is overwritten.",
+            discussion: "Asks first (1 when declined). The disk must not be in use (20).",
+            scope: .configured, action: .each { $0.wipeMetadata($1, force: $2.force) }),
+        Command(
+            "apply-al", "Mark what was active at a crash as out of sync, as attaching does.",
+            discussion: "For a disk that a Linux kernel is to attach. It must not be in use (20).",
+            scope: .configured,
+            action: .each { administrator, name, _ in administrator.applyLog(name) }),
+        Command(
+            "check-resize", "Move internal meta data to the end of a disk that has grown.",
+            discussion: """
+                Silent if they are there already. The size the disk had is taken from --old-size, else \
+                from what drbdmeta remembers in /var/lib/drbd. The disk must not be in use (20); the \
+                size in use stays as it is.
+                """,
+            scope: .configured, action: .each { $0.checkResize($1, $2) }),
+        Command(
+            "outdate", "Mark the data of a disk that is not in use as outdated.",
+            discussion: "Nobody promotes it by mistake then. Refused (5) if it is inconsistent.",
+            scope: .configured,
+            action: .each { administrator, name, _ in administrator.outdate(name) }),
     ]
 
     private static let lifeCycle: [Command] = [
@@ -81,7 +125,8 @@ extension Command {
             action: .tell { .secondary(disconnectClients: $0.disconnectClients) }),
         Command(
             "invalidate", "Declare the local data bad: everything is copied from the peer.",
-            action: .tell { _ in .invalidate }),
+            discussion: "Without a daemon that has the disk, at the next connection.",
+            action: .each { administrator, name, _ in administrator.invalidate(name) }),
     ]
 
     private static let questions: [Command] = [

@@ -28,7 +28,8 @@ extension EffectiveResource {
         return ResourceSettings(
             resource: name, nodeName: nodeName, peerName: peerName, volume: volume.number,
             minor: volume.minor, device: volume.device, disk: volume.disk,
-            localAddress: try endpoint(localAddress), peerAddress: try endpoint(peerAddress),
+            metaDisk: volume.metaPlace, localAddress: try endpoint(localAddress),
+            peerAddress: try endpoint(peerAddress),
             nbdListen: repd.nbdListen, options: options(of: volume))
     }
 
@@ -96,10 +97,21 @@ extension EffectiveResource {
         }
         switch volume.metaDisk {
         case .internal: break
-        case .flexible(let path), .indexed(let path, _):
-            complaints.append(
-                "meta-disk \(path): repd has only 'meta-disk internal': "
-                    + "use that, on a disk whose end is free for it")
+        case .flexible(let path):
+            if path == volume.disk {
+                complaints.append(
+                    "meta-disk \(path): that is the disk itself: use 'meta-disk internal'")
+            }
+        case .indexed(let path, let index):
+            if path == volume.disk {
+                complaints.append(
+                    "meta-disk \(path) [\(index)]: that is the disk itself: "
+                        + "use 'meta-disk internal'")
+            }
+            if !(0...255).contains(index) {
+                complaints.append(
+                    "meta-disk \(path) [\(index)]: the places of a device are 0 to 255")
+            }
         }
         return complaints
     }
@@ -136,5 +148,16 @@ extension EffectiveResource {
                 "'proxy on': repd connects the nodes directly: remove the section on both nodes")
         }
         return complaints
+    }
+}
+
+extension EffectiveVolume {
+    /// What holds the meta data, for the daemon.
+    var metaPlace: ResourceSettings.MetaPlace {
+        switch metaDisk {
+        case .internal: .internal
+        case .flexible(let path): .flexible(path: path)
+        case .indexed(let path, let index): .indexed(path: path, slot: index)
+        }
     }
 }

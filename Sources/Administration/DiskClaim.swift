@@ -69,7 +69,11 @@ enum DiskClaim {
     }
 
     /// By lines like `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`.
+    ///
+    /// Who failed to get a range still has its own share of the device: others come first. Which of
+    /// several has the range, the system does not tell.
     private static func lockHolder(_ status: stat) -> String? {
+        var holders: [Int32] = []
         for line in lines(of: "/proc/locks") {
             let fields = line.split(separator: " ")
             // Open file description locks name no process: -1.
@@ -80,9 +84,12 @@ enum DiskClaim {
                 UInt64(place[1], radix: 16) == minor(status.st_dev),
                 UInt64(place[2]) == UInt64(status.st_ino)
             else { continue }
-            return describe(process)
+            if !holders.contains(process) { holders.append(process) }
         }
-        return nil
+        let others = holders.filter { $0 != getpid() }
+        let named = others.isEmpty ? holders : others
+        guard !named.isEmpty else { return nil }
+        return named.map(describe).joined(separator: " or ")
     }
 
     /// The first other process that has the block device open.

@@ -56,8 +56,11 @@ extension OfflineCommands {
         do throws(MetaDiskError) {
             _ = try Superblock(decoding: block.rawBytes)
         } catch {
-            guard case .otherFormat(let format) = error else { return }
-            try considerOther(format, location)
+            if case .otherFormat(let format) = error {
+                try considerOther(format, location)
+            } else if let format = try olderFormat() {
+                try considerOther(format, location)
+            }
             return
         }
         if placement == .internalData { announce("v08", location) }
@@ -171,6 +174,12 @@ extension OfflineCommands {
         throw .exit(ExitCode.refused)
     }
 
+    /// What can be made and used here, but not by every peer's kernel.
+    func warn(about location: MetaLocation) {
+        guard let refusal = location.kernelRefusal else { return }
+        console.complain(lines: "\(disk.path): \(refusal)")
+    }
+
     private static func kibibytes(_ count: UInt64, _ what: String) -> String {
         let number = "\(count)"
         return String(repeating: " ", count: max(0, 12 - number.count)) + "\(number) kB \(what)"
@@ -198,5 +207,6 @@ extension OfflineCommands {
             throw .system(error)
         }
         console.print("New drbd meta data block successfully created.")
+        warn(about: location)
     }
 }

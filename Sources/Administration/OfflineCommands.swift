@@ -277,12 +277,25 @@ extension OfflineCommands {
             return (superblock, location)
         } catch {
             if case .noSuperblock = error {
+                if let format = try olderFormat() {
+                    console.complain(lines: "\(disk.path): \(MetaDiskError.otherFormat(format))")
+                }
                 if !silently { console.complain(lines: "No valid meta data found") }
             } else {
                 console.complain(lines: "\(disk.path): \(error)", "No valid meta data found")
             }
             throw .exit(ExitCode.failed)
         }
+    }
+
+    /// Of internal meta data in the place that only v07 had; nil if there are none.
+    mutating func olderFormat() throws(Stop) -> String? {
+        guard
+            let offset = MetaLocation.fixedInternalOffset(
+                placement: placement, deviceSize: disk.size)
+        else { return nil }
+        let block = try read(offset, Superblock.encodedSize)
+        return Superblock.olderFormat(block.rawBytes)
     }
 
     /// In the words of the tool where it has them.

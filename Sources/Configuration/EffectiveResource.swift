@@ -168,12 +168,6 @@ extension ResourceConfiguration {
             guard let disk = volume.disk, let metaDisk = volume.metaDisk else {
                 throw ConfigurationError([place + "'disk' keyword missing."])
             }
-            // Taken for internal, it would cost the last blocks of the disk.
-            guard metaDisk == .internal else {
-                throw ConfigurationError([
-                    place + "only 'meta-disk internal' is supported by repd."
-                ])
-            }
             let list = volume.diskOptions.inheriting(sections.disk)
             volumes.append(
                 EffectiveVolume(

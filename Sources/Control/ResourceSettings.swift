@@ -25,6 +25,24 @@ package struct ResourceSettings: Codable, Equatable, Sendable {
     /// When a write counts as done.
     package enum ReplicationProtocol: String, Codable, Sendable, CaseIterable { case A, B, C }
 
+    /// What holds the meta data of a volume.
+    package enum MetaPlace: Codable, Equatable, Hashable, Sendable {
+        /// The end of the backing disk.
+        case `internal`
+        /// All of another device.
+        case flexible(path: String)
+        /// Slot 0 to 255, of 128 MiB, of a device that volumes share.
+        case indexed(path: String, slot: Int)
+
+        /// The other device, if it is one.
+        package var path: String? {
+            switch self {
+            case .internal: nil
+            case .flexible(let path), .indexed(let path, _): path
+            }
+        }
+    }
+
     package var resource: String
     package var nodeName: String
     package var peerName: String
@@ -32,8 +50,9 @@ package struct ResourceSettings: Codable, Equatable, Sendable {
     package var minor: Int
     /// The device node of the configuration, such as `/dev/drbd0`.
     package var device: String
-    /// The backing disk; its meta data is internal.
+    /// The backing disk.
     package var disk: String
+    package var metaDisk: MetaPlace
     package var localAddress: Endpoint
     package var peerAddress: Endpoint
     /// Where NBD clients may come from besides the socket in the run directory: `HOST:PORT` each.
@@ -42,8 +61,8 @@ package struct ResourceSettings: Codable, Equatable, Sendable {
 
     package init(
         resource: String, nodeName: String, peerName: String, volume: Int = 0, minor: Int,
-        device: String, disk: String, localAddress: Endpoint, peerAddress: Endpoint,
-        nbdListen: [String] = [], options: Options = Options()
+        device: String, disk: String, metaDisk: MetaPlace = .internal, localAddress: Endpoint,
+        peerAddress: Endpoint, nbdListen: [String] = [], options: Options = Options()
     ) {
         self.resource = resource
         self.nodeName = nodeName
@@ -52,6 +71,7 @@ package struct ResourceSettings: Codable, Equatable, Sendable {
         self.minor = minor
         self.device = device
         self.disk = disk
+        self.metaDisk = metaDisk
         self.localAddress = localAddress
         self.peerAddress = peerAddress
         self.nbdListen = nbdListen

@@ -13,6 +13,37 @@ extension Superblock {
         return members.joined(separator: ":")
     }
 
+    /// What set-gi makes of a text like `generationLine`: members that are empty or missing keep their
+    /// value.
+    package mutating func setGenerations(_ text: String) throws(GenerationTextError) {
+        let members = text.split(separator: ":", omittingEmptySubsequences: false)
+        let flagged: [MetaFlags] = [
+            .consistent, .wasUpToDate, .primaryIndicator, .connectedIndicator, .fullSync,
+            .peerOutdated, .crashedPrimary,
+        ]
+        let places = [
+            \GenerationUUIDs.current, \.bitmap, \.history0, \.history1,
+        ]
+        guard members.count <= places.count + flagged.count else { throw .tooMany(members.count) }
+        var changed = self
+        for (index, member) in members.enumerated() where !member.isEmpty {
+            if index < places.count {
+                let digits = member.hasPrefix("0x") ? member.dropFirst(2) : member
+                guard digits.utf8.count <= 16, let value = UInt64(digits, radix: 16),
+                    digits.first != "+"
+                else { throw .noNumber(String(member)) }
+                changed.uuids[keyPath: places[index]] = value
+            } else if member == "0" {
+                changed.flags.remove(flagged[index - places.count])
+            } else if member == "1" {
+                changed.flags.insert(flagged[index - places.count])
+            } else {
+                throw .noFlag(String(member))
+            }
+        }
+        self = changed
+    }
+
     /// What show-gi prints, with all line ends.
     package var generationText: String {
         let lines = Self.legendAbove + [generationLine] + Self.legendBelow + [""] + statement
@@ -70,4 +101,20 @@ extension Superblock {
         "                        -<  The peer's disk was out-dated or inconsistent  >--+ |",
         "      -<  This node was a crashed primary, and has not seen its peer since   >--+",
     ]
+}
+
+/// Why a text says no generations.
+package enum GenerationTextError: Error, Equatable, Sendable, CustomStringConvertible {
+    case noNumber(String)
+    case noFlag(String)
+    case tooMany(Int)
+
+    package var description: String {
+        switch self {
+        case .noNumber(let text): "'\(text)' is not a number of at most 16 hex digits."
+        case .noFlag(let text): "'\(text)' is not 0 or 1."
+        case .tooMany(let count):
+            "\(count) members, there are 4 generations and 7 flags (as get-gi prints them)"
+        }
+    }
 }

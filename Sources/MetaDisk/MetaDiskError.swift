@@ -44,12 +44,13 @@ extension MetaDiskError: CustomStringConvertible {
             return "a super block has 4096 bytes, not \(count)"
         case .noSuperblock(let magic):
             return "no valid meta data found (magic \(hexadecimal(magic))); "
-                + "use create-md, or if the device was resized undo that first"
-        case .otherFormat("v09"):
-            return "meta data of format v09 found; convert it with "
-                + "drbdmeta MINOR v08 DEVICE internal create-md"
+                + "use create-md, or check-resize if the device has grown"
+        case .otherFormat(let format) where format == "v07" || format == "v09":
+            return "meta data of format \(format) found; convert it with drbdmeta of drbd-utils: "
+                + "drbdmeta MINOR v08 DEVICE INDEX create-md, and confirm 'convert to v08'"
         case .otherFormat(let format):
-            return "meta data of format \(format) found; convert it with DRBD 8.3 or newer"
+            return "meta data of format \(format) found; nothing converts it any more: "
+                + "wipe-md and create-md, then let the peer copy everything"
         case .badField(let name, let found, let expected):
             return "meta data has \(name) \(found) where \(expected) is expected"
         case .shrunk(let size, let capacity):

@@ -81,9 +81,12 @@ package struct MetaDump {
     }
 
     /// Everything behind the bitmap.
+    ///
+    /// As the tool does, bits behind the end of the storage are counted: they are in the text, too. But
+    /// the number does not wrap at 2^32.
     package func closing() -> [UInt8] {
         invariant(bitmap.bytesLeft == 0, "\(bitmap.bytesLeft) bytes of bitmap were not given")
-        return Array("\n}\n# bits-set \(UInt32(truncatingIfNeeded: bitmap.bitsSet));\n".utf8)
+        return Array("\n}\n# bits-set \(bitmap.bitsSet);\n".utf8)
     }
 }
 

@@ -33,8 +33,17 @@ package struct MetaLocation: Equatable, Sendable {
     /// Blocks of 4 KiB in the ring of the activity log.
     package var logBlockCount: Int { Int(stripes) * Int(stripeBlocks) }
 
-    /// A Linux kernel refuses to attach meta data on a device this small (2048 sectors).
-    package var isTooSmallForKernel: Bool { deviceSize < 2048 * 512 }
+    /// Why a Linux kernel refuses to attach these meta data, though repd and drbdmeta take them; nil
+    /// if it does not.
+    package var kernelRefusal: String? {
+        if deviceSize < Self.kernelDeviceSize {
+            return "a Linux kernel needs a device of at least \(Self.kernelDeviceSize) bytes"
+        }
+        guard case .indexed = placement,
+            (stripes, stripeBlocks) != (Self.defaultStripes, Self.defaultStripeBlocks)
+        else { return nil }
+        return "a Linux kernel takes a slot only with an activity log of 1 stripe of 32 KiB"
+    }
 
     /// Sectors that the volume can offer with internal meta data: all in front of the bitmap.
     ///
@@ -42,9 +51,8 @@ package struct MetaLocation: Equatable, Sendable {
     package var capacity: UInt64 {
         switch placement {
         case .internalData: min(bitmapOffset / 512, BitmapLayout.maximumSectors)
-        case .flexExternal:
+        case .flexExternal, .indexed:
             UInt64(Int64(mdSizeSectors) - Int64(bmOffset)) * Self.sectorsPerBitmapSector
-        case .indexed: Self.maximumIndexedSectors
         }
     }
 
@@ -54,11 +62,20 @@ package struct MetaLocation: Equatable, Sendable {
     package func capacity(dataSectors: UInt64) -> UInt64 {
         placement == .internalData ? capacity : min(capacity, dataSectors)
     }
+
+    /// `capacity(dataSectors:)` without what only a page could describe that reaches over the end of
+    /// the meta data: bitmaps are read and written in whole pages.
+    package func usableCapacity(dataSectors: UInt64) -> UInt64 {
+        let pages = bitmapCapacityBytes / UInt64(BitmapLayout.pageBytes)
+        return min(capacity(dataSectors: dataSectors), pages * BitmapLayout.sectorsPerPage)
+    }
 }
 
 extension MetaLocation {
     /// What the tools demand of any device that holds meta data.
     package static let minimumDeviceSize: UInt64 = 69632
+    /// What a Linux kernel demands.
+    private static let kernelDeviceSize: UInt64 = 2048 * 512
     package static let slotBytes: UInt64 = 128 << 20
     package static let slotSectors: UInt32 = 262144
     package static let defaultStripes: UInt32 = 1
@@ -72,7 +89,6 @@ extension MetaLocation {
     private static let sectorsPerBlock: UInt64 = 8
     /// One sector of bitmap has 4096 bits of 8 sectors.
     private static let sectorsPerBitmapSector: UInt64 = 32768
-    private static let maximumIndexedSectors: UInt64 = 8_587_575_296
     /// `md_size_sect` has 32 bits and would wrap.
     private static let flexExternalLimit: UInt64 = 2 << 40
     private static let internalLimit: UInt64 = 1 << 50
@@ -107,6 +123,18 @@ extension MetaLocation {
         }
     }
 
+    /// Where format v07 had its super block with the kind of internal meta data that took the last
+    /// 128 MiB (section 15.1); nil if the device is too small for that.
+    ///
+    /// Nothing else is looked for there: who finds no super block asks whether it is one of these.
+    package static func fixedInternalOffset(
+        placement: Placement, deviceSize: UInt64
+    ) -> UInt64? {
+        let end = deviceSize / blockBytes * blockBytes
+        guard placement == .internalData, end > slotBytes else { return nil }
+        return end - slotBytes
+    }
+
     /// - Parameter deviceSize: bytes of the device that holds the meta data.
     package init(
         placement: Placement, deviceSize: UInt64, stripes: UInt32 = defaultStripes,
@@ -139,14 +167,15 @@ extension MetaLocation {
                 mdSize: sectors, alOffset: 8, bmOffset: Int64(8 + log),
                 bitmapSectors: sectors - 8 - log)
         case .indexed:
-            guard stripes == 1, stripeBlocks == 8 else {
-                let reason = "a slot of fixed size has exactly 1 stripe of 8 blocks"
+            // At least one page of bitmap has to be left.
+            guard log + 2 * Self.sectorsPerBlock <= Self.slotSectorsWide else {
+                let reason = "a slot has 128 MiB"
                 throw .logShape(stripes: stripes, stripeBlocks: stripeBlocks, reason: reason)
             }
             self.init(
                 placement, deviceSize, stripes, stripeBlocks, superblock: superblock,
-                mdSize: Self.slotSectorsWide, alOffset: 8, bmOffset: 72,
-                bitmapSectors: Self.slotSectorsWide - 72)
+                mdSize: Self.slotSectorsWide, alOffset: 8, bmOffset: Int64(8 + log),
+                bitmapSectors: Self.slotSectorsWide - 8 - log)
         }
     }
 

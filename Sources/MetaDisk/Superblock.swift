@@ -162,6 +162,16 @@ extension Superblock {
         stripeBlocks = bytes[Layout.stripeBlocks]
     }
 
+    /// The format that has its super block here, if that is an older one than v08.
+    package static func olderFormat(_ bytes: RawSpan) -> String? {
+        do throws(MetaDiskError) {
+            _ = try Superblock(decoding: bytes)
+        } catch {
+            if case .otherFormat(let format) = error, format < "v08" { return format }
+        }
+        return nil
+    }
+
     /// Writes every one of the `encodedSize` bytes.
     package func encode(into bytes: inout MutableRawSpan) {
         invariant(bytes.byteCount == Self.encodedSize, "super block into \(bytes.byteCount) bytes")

@@ -112,10 +112,10 @@ extension Daemon {
             guard adopt(new, session) else { return }
             enqueue(
                 session,
-                [.openDisk(new.disk), .attach, .listen, .order(.connect(discardMyData: false))])
+                [.openDisk(new), .attach, .listen, .order(.connect(discardMyData: false))])
         case .attach(let new):
             guard adopt(new, session) else { return }
-            enqueue(session, [.openDisk(new.disk), .attach])
+            enqueue(session, [.openDisk(new), .attach])
         case .detach(let force):
             wantedDisk = nil
             enqueue(session, [.order(.detach(force: force)), .awaitRelease])
@@ -153,13 +153,16 @@ extension Daemon {
                     message: "this repd serves \(directory.name), not \(new.resource)"))
             return false
         }
-        if let old = settings, engine.isDiskOpen, old.disk != new.disk {
+        if let old = settings, engine.isDiskOpen,
+            old.disk != new.disk || old.metaDisk != new.metaDisk
+        {
             send(
                 session,
                 ControlReply(
                     exitCode: 10,
-                    message: "\(new.resource): attached to \(old.disk); the configuration now "
-                        + "names \(new.disk): detach first"))
+                    message: "\(new.resource): attached to \(old.disk)\(old.metaDisk.suffix); the "
+                        + "configuration now names \(new.disk)\(new.metaDisk.suffix): detach first")
+            )
             return false
         }
         if let old = settings, engine.hasConnection,

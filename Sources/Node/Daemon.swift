@@ -61,6 +61,9 @@ package struct Daemon: ~Copyable {
     // The disk.
     var disk = DiskBuffers()
     var backing: BackingFile?
+    /// What holds the meta data, if that is another device.
+    var metaBacking: BackingFile?
+    var metadata: ExternalMetadata?
     /// Bytes of the backing disk when it was opened.
     var diskSize: UInt64 = 0
 
@@ -72,7 +75,7 @@ package struct Daemon: ~Copyable {
     var savedState: SavedState?
     var restoration: Restoration?
     /// Attached as soon as nobody else has it.
-    var wantedDisk: String?
+    var wantedDisk: ResourceSettings?
     var nextDiskAttempt = Instant.never
 
     // Control.

@@ -22,7 +22,10 @@ struct DiskBuffers {
     static let zeroSize = 256 << 10
     static let arenaSize = zeroStart + zeroSize
 
+    /// The data.
     var file: FileID?
+    /// The meta data, if they are not on the same device.
+    var metaFile: FileID?
     var freeWrites = Array(0..<writeCount)
     var freeReads = Array(0..<readCount)
     /// What the disk can do for zeroes: modes that it refused are not tried again (S15).
@@ -64,19 +67,48 @@ extension Daemon {
     }
 
     mutating func flush(_ purpose: FlushPurpose, _ index: UInt16) {
+        let payload = UInt64(index) << 8 | UInt64(purpose.rawValue)
+        switch purpose {
+        case .client, .barrier, .zeroes: flushData(payload)
+        case .meta, .procedure:
+            // An extent leaves the log, a generation or a role is recorded: what was written before
+            // has to be durable on both devices (reference, meta data section 13, I4).
+            guard let file = disk.metaFile else {
+                flushData(payload)
+                return
+            }
+            reactor.flush(file, token: token(.flushMetadata, payload))
+        }
+    }
+
+    private mutating func flushData(_ payload: UInt64) {
         guard let file = disk.file else {
-            late.append(.flushed(purpose, index: index, errno: UInt8(EIO)))
+            lateFlushed(payload, UInt8(EIO))
             return
         }
-        reactor.flush(
-            file, token: token(.flush, UInt64(index) << 8 | UInt64(purpose.rawValue)))
+        reactor.flush(file, token: token(.flush, payload))
     }
+
+    private mutating func lateFlushed(_ payload: UInt64, _ errno: UInt8) {
+        let index = UInt16(truncatingIfNeeded: payload >> 8)
+        late.append(.flushed(Self.purpose(payload), index: index, errno: errno))
+    }
+
+    private static func purpose(_ payload: UInt64) -> FlushPurpose {
+        guard let purpose = FlushPurpose(rawValue: UInt8(truncatingIfNeeded: payload)) else {
+            invariantFailed("a flush for purpose \(payload & 0xff)")
+        }
+        return purpose
+    }
+
+    /// Where the meta data are.
+    private var metaFile: FileID? { disk.metaFile ?? disk.file }
 
     mutating func metaWrite(
         _ id: UInt16, _ at: Int, _ length: UInt32, _ offset: UInt64, _ durable: Bool
     ) {
-        guard let file = disk.file, let buffer = disk.freeWrites.popLast() else {
-            invariant(disk.file == nil, "more meta data writes than buffers")
+        guard let file = metaFile, let buffer = disk.freeWrites.popLast() else {
+            invariant(metaFile == nil, "more meta data writes than buffers")
             late.append(.metaWritten(id: id, errno: UInt8(EIO)))
             return
         }
@@ -101,7 +133,7 @@ extension Daemon {
     }
 
     mutating func metaRead(_ id: UInt16, _ length: UInt32, _ offset: UInt64) {
-        guard let file = disk.file, let buffer = disk.freeReads.popLast() else {
+        guard let file = metaFile, let buffer = disk.freeReads.popLast() else {
             late.append(.metaReadFailed(id: id, errno: UInt8(EIO)))
             return
         }
@@ -131,11 +163,17 @@ extension Daemon {
         case .slot?:
             tellLater(.disk(slot: id, errno: errno(result, expected: payload >> 16)))
         case .flush?:
-            let purpose = FlushPurpose(rawValue: UInt8(truncatingIfNeeded: payload))
             tell(
                 .flushed(
-                    purpose ?? .procedure, index: UInt16(truncatingIfNeeded: payload >> 8),
+                    Self.purpose(payload), index: UInt16(truncatingIfNeeded: payload >> 8),
                     errno: errno(result, expected: 0)))
+        case .flushMetadata?:
+            if result == 0 {
+                // Now the other device.
+                flushData(payload)
+            } else {
+                lateFlushed(payload, errno(result, expected: 0))
+            }
         case .metaWrite?:
             disk.freeWrites.append(Int(payload >> 16 & 0xff))
             tell(.metaWritten(id: id, errno: errno(result, expected: payload >> 24)))
@@ -225,40 +263,114 @@ extension Daemon {
 
     // MARK: open and close
 
-    /// Opens and claims the disk. - Returns: nil when done, else what is in the way.
-    mutating func openDisk(_ path: String) -> (busy: Bool, text: String)? {
+    /// Opens and claims the disk, and what holds its meta data. - Returns: nil when done, else what
+    /// is in the way; then nothing is left open.
+    mutating func openDisk(_ settings: ResourceSettings) -> DiskProblem? {
         guard backing == nil else { return nil }
         do throws(BackingFileError) {
-            let opened = try BackingFile(opening: path)
+            let opened = try BackingFile(opening: settings.disk)
             guard opened.blockSize == 512 else {
-                return (
-                    false,
-                    "\(path): its blocks have \(opened.blockSize) bytes; repd needs 512 so far"
-                )
+                return DiskProblem(
+                    "\(settings.disk): its blocks have \(opened.blockSize) bytes; "
+                        + "repd needs 512 so far")
             }
-            if !opened.direct { log.notice("\(path): no O_DIRECT here; the page cache is used") }
+            if let problem = openMetadata(settings.metaDisk) { return problem }
             do throws(SystemError) {
                 disk.file = try reactor.addFile(opened.descriptor)
-            } catch { return (false, "\(path): \(error)") }
+            } catch {
+                closeDisk()
+                return DiskProblem("\(settings.disk): \(error)")
+            }
+            if !opened.direct {
+                log.notice("\(settings.disk): no O_DIRECT here; the page cache is used")
+            }
             disk.punches = true
             disk.zeroRanges = true
             diskSize = opened.size
             backing = consume opened
             return nil
         } catch {
-            if case .busy = error { return (true, "\(error)") }
-            if case .busyBelow = error { return (true, "\(error)") }
-            return (false, "\(error)")
+            return DiskProblem(error)
         }
     }
 
+    private mutating func openMetadata(_ place: ResourceSettings.MetaPlace) -> DiskProblem? {
+        guard let path = place.path, let placement = place.placement else { return nil }
+        do throws(BackingFileError) {
+            let opened = try BackingFile(opening: path, claiming: place.extent)
+            do throws(SystemError) {
+                disk.metaFile = try reactor.addFile(opened.descriptor)
+            } catch { return DiskProblem("\(path): \(error)", number: 105) }
+            if !opened.direct { log.notice("\(path): no O_DIRECT here; the page cache is used") }
+            metadata = ExternalMetadata(placement: placement, deviceSize: opened.size)
+            metaBacking = consume opened
+            return nil
+        } catch { return DiskProblem(error, number: 105) }
+    }
+
     mutating func closeDisk() {
-        if let file = disk.file {
+        for file in [disk.file, disk.metaFile].compactMap(\.self) {
             do throws(SystemError) { try reactor.removeFile(file) } catch {
                 log.error("closing the disk: \(error)")
             }
         }
         disk.file = nil
+        disk.metaFile = nil
         backing = nil
+        metaBacking = nil
+        metadata = nil
+    }
+}
+
+/// Why a disk could not be opened.
+struct DiskProblem {
+    /// Somebody else has it, and may give it up.
+    var isBusy = false
+    let text: String
+    /// The failure of drbdsetup: 104 for the data, 105 for the meta data.
+    var number = 104
+
+    init(_ text: String, number: Int = 104) {
+        self.text = text
+        self.number = number
+    }
+
+    init(_ error: BackingFileError, number: Int = 104) {
+        self.number = number
+        switch error {
+        case .busy, .busyBelow: isBusy = true
+        case .backsLoopDevice, .networkFileSystem, .neitherFileNorDevice, .system: break
+        }
+        text = "\(error)"
+    }
+}
+
+extension ResourceSettings.MetaPlace {
+    /// Nil inside the data.
+    var placement: MetaLocation.Placement? {
+        switch self {
+        case .internal: nil
+        case .flexible: .flexExternal
+        case .indexed(_, let slot): .indexed(slot)
+        }
+    }
+
+    /// For messages, behind the name of the disk.
+    var suffix: String {
+        switch self {
+        case .internal: ""
+        case .flexible(let path): " with meta-disk \(path)"
+        case .indexed(let path, let slot): " with meta-disk \(path) [\(slot)]"
+        }
+    }
+
+    /// What is claimed of the device.
+    var extent: BackingFile.Extent {
+        switch self {
+        case .internal, .flexible: .whole
+        case .indexed(_, let slot):
+            .range(
+                offset: UInt64(slot) * MetaLocation.slotBytes, length: MetaLocation.slotBytes)
+        }
     }
 }

@@ -12,9 +12,9 @@ import Support
 /// A control command as steps, carried out one after the other; the first failure ends it.
 struct Job {
     enum Step: Equatable {
-        case openDisk(String)
+        case openDisk(ResourceSettings)
         /// As long as somebody else has it.
-        case awaitDisk(String)
+        case awaitDisk(ResourceSettings)
         case attach
         case listen
         case order(AdministratorCommand)
@@ -98,8 +98,8 @@ extension Daemon {
     /// - Returns: false when the step has to wait.
     private mutating func run(_ step: Job.Step) -> Bool {
         switch step {
-        case .openDisk(let path): return open(path)
-        case .awaitDisk(let path): return open(path, patiently: true)
+        case .openDisk(let settings): return open(settings)
+        case .awaitDisk(let settings): return open(settings, patiently: true)
         case .endRestoration: endRestoration()
         case .attach:
             if engine.isDiskOpen {
@@ -107,7 +107,7 @@ extension Daemon {
                     10, "\(minor): Failure: (124) Device is attached to a disk (use detach first)")
                 return true
             }
-            return start(.attach(deviceSize: diskSize))
+            return start(.attach(deviceSize: diskSize, metadata: metadata))
         case .listen:
             do throws(SystemError) { try listenForPeer() } catch {
                 failJob(
@@ -163,34 +163,40 @@ extension Daemon {
     }
 
     /// Waits up to 5 s for a claim that somebody holds, then says who (safety.md S16).
-    private mutating func open(_ path: String, patiently: Bool = false) -> Bool {
+    private mutating func open(_ settings: ResourceSettings, patiently: Bool = false) -> Bool {
         guard !engine.isDiskOpen else {
             failJob(
                 10, "\(minor): Failure: (124) Device is attached to a disk (use detach first)")
             return true
         }
-        guard let problem = openDisk(path) else {
+        guard let problem = openDisk(settings) else {
             stepDone()
             return true
         }
         if jobs[0].giveUp == .never { jobs[0].giveUp = now + .seconds(5) }
-        if problem.busy, patiently {
+        if problem.isBusy, patiently {
             logOnce("waiting for the disk: \(problem.text)")
             jobs[0].giveUp = .never
         }
-        if problem.busy, now < jobs[0].giveUp {
+        if problem.isBusy, now < jobs[0].giveUp {
             jobs[0].retryAt = now + .milliseconds(patiently ? 10 : 100)
             return false
         }
-        failJob(10, "\(minor): Failure: (104) Can not open backing device. \(problem.text)")
+        let what = problem.number == 105 ? "meta device" : "backing device"
+        failJob(
+            10, "\(minor): Failure: (\(problem.number)) Can not open \(what). \(problem.text)")
         return true
     }
 
     /// Whether somebody else could claim the disk now.
     private var isDiskFree: Bool {
-        guard let path = settings?.disk, backing == nil else { return true }
+        guard let settings, backing == nil else { return true }
         do throws(BackingFileError) {
-            _ = try BackingFile(opening: path)
+            let data = try BackingFile(opening: settings.disk)
+            if let path = settings.metaDisk.path {
+                _ = try BackingFile(opening: path, claiming: settings.metaDisk.extent)
+            }
+            _ = consume data
             return true
         } catch {
             switch error {

@@ -66,9 +66,9 @@ extension Daemon {
         }
         if !engine.isResuming { dropWaitingClients() }
         if saved.attached, restoration != nil {
-            jobs.append(Job(session: nil, steps: [.awaitDisk(saved.settings.disk), .attach]))
+            jobs.append(Job(session: nil, steps: [.awaitDisk(saved.settings), .attach]))
         } else if saved.attached {
-            (wantedDisk, nextDiskAttempt) = (saved.settings.disk, now)
+            (wantedDisk, nextDiskAttempt) = (saved.settings, now)
         }
         var steps: [Job.Step] = []
         if saved.connected { steps = [.listen, .order(.connect(discardMyData: false))] }
@@ -207,10 +207,10 @@ extension Daemon {
         guard let restoration, now >= restoration.deadline else { return }
         engine.giveUpResumption("resume-timeout is over", now: now)
         perform()
-        if case .awaitDisk(let path)? = jobs.first.map({ $0.steps[$0.next] }) {
+        if case .awaitDisk(let wanted)? = jobs.first.map({ $0.steps[$0.next] }) {
             // The connection, and what operators order, need not wait for it any longer.
             jobs.removeFirst()
-            wantedDisk = path
+            wantedDisk = wanted
             nextDiskAttempt = now
             self.restoration?.deadline = .never
             advanceJobs()
@@ -222,15 +222,15 @@ extension Daemon {
     /// The disk of the process before this one, which somebody else has: until he gives it back, or
     /// the operator has other plans.
     mutating func seekDisk() {
-        guard let path = wantedDisk, now >= nextDiskAttempt, jobs.isEmpty else { return }
-        if engine.isDiskOpen || path != settings?.disk {
+        guard let wanted = wantedDisk, now >= nextDiskAttempt, jobs.isEmpty else { return }
+        if engine.isDiskOpen || wanted.disk != settings?.disk {
             wantedDisk = nil
             return
         }
         nextDiskAttempt = now + .milliseconds(100)
-        if let problem = openDisk(path), problem.busy { return }
+        if let problem = openDisk(wanted), problem.isBusy { return }
         wantedDisk = nil
         // What else is in the way is told by the attempt to attach it.
-        enqueue(nil, backing == nil ? [.openDisk(path), .attach] : [.attach])
+        enqueue(nil, backing == nil ? [.openDisk(wanted), .attach] : [.attach])
     }
 }

@@ -60,4 +60,6 @@ enum DiskToken: UInt8 {
     case zero
     /// Zeros are written because the disk cannot deallocate. Payload: slot, length.
     case zeroWrite
+    /// The device of the meta data; the data's follows. Payload: as of `flush`.
+    case flushMetadata
 }

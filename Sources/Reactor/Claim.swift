@@ -57,8 +57,10 @@ enum Claim {
     }
 
     /// From lines like `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; those of open file
-    /// description locks name no process.
+    /// description locks name no process. Who failed to get a range still has its own share of the
+    /// device: others come first.
     private static func lockHolder(_ status: stat) -> BackingFileHolder? {
+        var own: BackingFileHolder?
         let major = shim_device_major(status.st_dev)
         let minor = shim_device_minor(status.st_dev)
         for line in (readText("/proc/locks") ?? "").split(separator: "\n") {
@@ -70,9 +72,11 @@ enum Claim {
                 UInt32(place[1], radix: 16) == minor, UInt64(place[2]) == UInt64(status.st_ino)
             else { continue }
             let name = readText("/proc/\(process)/comm").map { String($0.prefix { $0 != "\n" }) }
-            return .process(process, name: name)
+            let holder = BackingFileHolder.process(process, name: name)
+            if process != getpid() { return holder }
+            own = holder
         }
-        return nil
+        return own
     }
 }
 

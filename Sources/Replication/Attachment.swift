@@ -8,7 +8,10 @@ package import Support
 ///     superblock ─▶ log ─▶ bitmap ─▶ [full sync flag] ─▶ pages ─▶ fresh log ─▶ superblock ─▶ done
 struct Attachment {
     enum Stage: Equatable {
-        case none, superblock, log, bitmap
+        case none, superblock
+        /// No super block was found: perhaps one of format v07 lies where only that had it.
+        case olderFormat(MetaDiskError)
+        case log, bitmap
         case flagging(UInt32), pages(UInt32), freshLog(UInt32), storing(UInt32)
     }
 
@@ -21,7 +24,9 @@ struct Attachment {
         if case .none = stage { false } else { true }
     }
     var id: UInt32 = 0
+    /// Bytes of the data's device, and what holds the meta data if that is another one.
     var deviceSize: UInt64 = 0
+    var metadata: ExternalMetadata?
     /// What the disk is by its own meta data; in force when the peer has been compared with.
     var found = DiskState.diskless
     var recovery = LogRecovery(stripes: 1, stripeBlocks: 8)
@@ -31,10 +36,15 @@ struct Attachment {
     var setAll = false
     /// For a clean detach: after the pages and the log a super block that says clean.
     var detachStage = Stage.none
+
+    var placement: MetaLocation.Placement { metadata?.placement ?? .internalData }
+    var metaDeviceSize: UInt64 { metadata?.deviceSize ?? deviceSize }
 }
 
 extension ReplicationEngine {
-    mutating func startAttach(_ id: UInt32, _ deviceSize: UInt64) {
+    mutating func startAttach(
+        _ id: UInt32, _ deviceSize: UInt64, _ metadata: ExternalMetadata?
+    ) {
         guard state.disk == .diskless, !diskInUse, attachment.stage == .none else {
             fail(id, 124, "Device is attached to a disk (use detach first)")
             return
@@ -50,6 +60,7 @@ extension ReplicationEngine {
         attachment = Attachment()
         attachment.id = id
         attachment.deviceSize = deviceSize
+        attachment.metadata = metadata
         meta = MetaWriter()
         order.generationVersion = 0
         // What the disk that failed had still to write is none of this one's business.
@@ -61,7 +72,7 @@ extension ReplicationEngine {
         change("attach") { $0.disk = .attaching }
         do {
             let offset = try MetaLocation.superblockOffset(
-                placement: .internalData, deviceSize: deviceSize)
+                placement: attachment.placement, deviceSize: attachment.metaDeviceSize)
             attachment.stage = .superblock
             readMeta(0, Superblock.encodedSize, offset)
         } catch {
@@ -105,6 +116,7 @@ extension ReplicationEngine {
         }
         switch attachment.stage {
         case .superblock: readSuperblock(bytes)
+        case .olderFormat(let error): readOlderFormat(bytes, error)
         case .log: readLog(bytes)
         case .bitmap: readBitmap(Int(id), bytes)
         case .none, .flagging, .pages, .freshLog, .storing:
@@ -116,12 +128,17 @@ extension ReplicationEngine {
         do {
             superblock = try Superblock(decoding: bytes)
             let place = try superblock.validate(
-                deviceSize: attachment.deviceSize, placement: .internalData)
-            guard superblock.lastAgreedSize <= place.capacity else {
+                deviceSize: attachment.metaDeviceSize, placement: attachment.placement)
+            capacity = place.usableCapacity(dataSectors: attachment.deviceSize / 512)
+            guard superblock.lastAgreedSize <= capacity else {
                 failAttach(
                     170,
                     "the size in use (\(superblock.lastAgreedSize) sectors) is larger than the "
-                        + "disk offers (\(place.capacity)): the backing disk shrank")
+                        + "disk offers (\(capacity)): the backing disk shrank")
+                return
+            }
+            guard capacity > 0 else {
+                failAttach(112, "the backing disk has \(attachment.deviceSize) bytes, no sector")
                 return
             }
             location = place
@@ -130,8 +147,21 @@ extension ReplicationEngine {
             attachment.stage = .log
             readNextLog()
         } catch {
-            failAttach(119, "\(error)")
+            guard case .noSuperblock = error,
+                let offset = MetaLocation.fixedInternalOffset(
+                    placement: attachment.placement, deviceSize: attachment.metaDeviceSize)
+            else {
+                failAttach(119, "\(error)")
+                return
+            }
+            attachment.stage = .olderFormat(error)
+            readMeta(0, Superblock.encodedSize, offset)
         }
+    }
+
+    private mutating func readOlderFormat(_ bytes: RawSpan, _ error: MetaDiskError) {
+        let format = Superblock.olderFormat(bytes).map { MetaDiskError.otherFormat($0) }
+        failAttach(119, "\(format ?? error)")
     }
 
     private mutating func readNextLog() {
@@ -160,20 +190,20 @@ extension ReplicationEngine {
 
     /// Bitmap and log for the largest size the disk can offer.
     private mutating func prepareMemory(_ place: MetaLocation) {
-        let extents = Int(BitmapLayout.extentCount(sectors: place.capacity))
+        let extents = Int(BitmapLayout.extentCount(sectors: capacity))
         let most = LogTransaction.maximumSlots(blockCount: place.logBlockCount)
         // A write may lie across the border of two extents.
         let wanted = max(2, options.logExtents ?? most)
         log = ActivityLog(
             slotCount: max(1, min(wanted, most, max(extents, 1))), extentCount: extents)
         if superblock.lastAgreedSize == 0 {
-            size = place.capacity
+            size = capacity
             attachment.setAll = true
         } else {
             size = superblock.lastAgreedSize
         }
         bitmap = DirtyBitmap(
-            capacity: Int(BitmapLayout.bitCount(sectors: place.capacity)),
+            capacity: Int(BitmapLayout.bitCount(sectors: capacity)),
             bitCount: Int(BitmapLayout.bitCount(sectors: size)))
         crashedPrimary =
             superblock.flags.contains(.primaryIndicator)
@@ -249,7 +279,7 @@ extension ReplicationEngine {
             return
         }
         switch attachment.stage {
-        case .none, .superblock, .log, .bitmap: break
+        case .none, .superblock, .olderFormat, .log, .bitmap: break
         case .flagging(let version):
             guard meta.superblockDurable >= version else { return }
             attachment.stage = .pages(writeOutBitmap())
@@ -369,7 +399,7 @@ extension ReplicationEngine {
             guard meta.superblockDurable >= version, diskOperations == 0, flushOperations == 0
             else { return }
             detached()
-        case .superblock, .log, .bitmap, .flagging:
+        case .superblock, .olderFormat, .log, .bitmap, .flagging:
             invariantFailed("detach in stage \(attachment.detachStage)")
         }
     }

@@ -9,6 +9,8 @@ package struct DirtyBitmap: ~Copyable {
 
     private var words: Table<UInt64>
     private var changed: Table<Bool>
+    /// Bits set in each page: searches leap over pages that have none, or only such.
+    private var counts: Table<UInt16>
     /// Bits in use.
     package private(set) var bitCount: Int
     /// How many of them are set.
@@ -20,7 +22,9 @@ package struct DirtyBitmap: ~Copyable {
     /// - Parameter capacity: most bits that will ever be in use.
     package init(capacity: Int, bitCount: Int) {
         let pages = max(1, (capacity + Self.bitsPerPage - 1) / Self.bitsPerPage)
-        words = Table(repeating: 0, count: pages * Self.wordsPerPage)
+        // 512 MiB for 16 TiB: what is never set takes no memory.
+        words = Table(zeros: pages * Self.wordsPerPage)
+        counts = Table(zeros: pages)
         changed = Table(repeating: false, count: pages)
         self.bitCount = bitCount
     }
@@ -59,6 +63,7 @@ package struct DirtyBitmap: ~Copyable {
             guard added != 0 else { continue }
             words[index] |= added
             fresh += added.nonzeroBitCount
+            counts[index / Self.wordsPerPage] += UInt16(added.nonzeroBitCount)
             mark(wordIndex: index)
         }
         setCount += fresh
@@ -76,6 +81,7 @@ package struct DirtyBitmap: ~Copyable {
             guard removed != 0 else { continue }
             words[index] &= ~removed
             gone += removed.nonzeroBitCount
+            counts[index / Self.wordsPerPage] -= UInt16(removed.nonzeroBitCount)
             mark(wordIndex: index)
         }
         setCount -= gone
@@ -93,6 +99,7 @@ package struct DirtyBitmap: ~Copyable {
         guard added != 0 else { return }
         words[index] |= added
         setCount += added.nonzeroBitCount
+        counts[index / Self.wordsPerPage] += UInt16(added.nonzeroBitCount)
         mark(wordIndex: index)
     }
 
@@ -102,7 +109,7 @@ package struct DirtyBitmap: ~Copyable {
         var index = start >> 6
         var value = words[index] & (UInt64.max << UInt64(start & 63))
         while value == 0 {
-            index += 1
+            index = leap(from: index + 1, overPagesWith: 0)
             guard index < wordCount else { return nil }
             value = words[index]
         }
@@ -115,11 +122,19 @@ package struct DirtyBitmap: ~Copyable {
         var index = start >> 6
         var value = ~words[index] & (UInt64.max << UInt64(start & 63))
         while value == 0 {
-            index += 1
+            index = leap(from: index + 1, overPagesWith: UInt16(Self.bitsPerPage))
             guard index < wordCount else { return bitCount }
             value = ~words[index]
         }
         return min(bitCount, index << 6 + value.trailingZeroBitCount)
+    }
+
+    /// The word at `index`, or behind all pages from there on that have `count` bits set.
+    private func leap(from index: Int, overPagesWith count: UInt16) -> Int {
+        guard index % Self.wordsPerPage == 0 else { return index }
+        var page = index / Self.wordsPerPage
+        while page < counts.count, counts[page] == count { page += 1 }
+        return page * Self.wordsPerPage
     }
 
     /// Changes how many bits are in use; new ones are set, those dropped are forgotten.
@@ -138,6 +153,7 @@ package struct DirtyBitmap: ~Copyable {
 
     /// Takes over a page as read from disk; surplus bits are dropped.
     package mutating func load(page: Int, from bytes: RawSpan) {
+        if counts[page] == 0, Self.isZero(bytes) { return }
         for offset in 0..<min(Self.wordsPerPage, bytes.byteCount / 8) {
             let index = page * Self.wordsPerPage + offset
             guard index < wordCount else { return }
@@ -145,9 +161,23 @@ package struct DirtyBitmap: ~Copyable {
             if index == wordCount - 1, bitCount & 63 != 0 {
                 value &= UInt64.max >> UInt64(64 - bitCount & 63)
             }
-            setCount += value.nonzeroBitCount - words[index].nonzeroBitCount
+            let difference = value.nonzeroBitCount - words[index].nonzeroBitCount
+            setCount += difference
+            counts[page] = UInt16(Int(counts[page]) + difference)
             words[index] = value
         }
+    }
+
+    /// Looks at 64 bytes at a time: most pages of a large bitmap have no bit set.
+    private static func isZero(_ bytes: RawSpan) -> Bool {
+        guard bytes.byteCount % 64 == 0 else { return false }
+        var union = SIMD8<UInt64>()
+        for offset in stride(from: 0, to: bytes.byteCount, by: 64) {
+            // Unaligned and in bounds.
+            union |= unsafe bytes.unsafeLoadUnaligned(
+                fromByteOffset: offset, as: SIMD8<UInt64>.self)
+        }
+        return union == SIMD8()
     }
 
     package func copy(page: Int, into bytes: inout MutableRawSpan, at start: Int) {

@@ -84,6 +84,8 @@ package struct ReplicationEngine: ~Copyable {
     var attachment = Attachment()
     package internal(set) var superblock = Superblock.blank
     package internal(set) var location: MetaLocation?
+    /// Sectors that the disk can offer, by its own size and by that of its meta data.
+    var capacity: UInt64 = 0
     package internal(set) var log = ActivityLog(slotCount: 1, extentCount: 1)
     package internal(set) var bitmap = DirtyBitmap(capacity: 0, bitCount: 0)
     var meta = MetaWriter()

@@ -76,7 +76,7 @@ extension ReplicationEngine {
     }
 
     mutating func sendSizes() {
-        let own = diskInUse && state.disk >= .negotiating ? location?.capacity ?? 0 : 0
+        let own = diskInUse && state.disk >= .negotiating ? capacity : 0
         var sizes = Sizes(
             diskSize: own, userSize: 0, currentSize: size, maximumRequest: 1 << 20, flags: 0)
         if peer.features.contains(.writeSame) {
@@ -200,8 +200,8 @@ extension ReplicationEngine {
 
     /// The smaller of what both disks offer, once both are known.
     mutating func agreeOnSize() {
-        guard let location, peer.diskSize != 0 else { return }
-        var new = min(location.capacity, peer.diskSize)
+        guard location != nil, peer.diskSize != 0 else { return }
+        var new = min(capacity, peer.diskSize)
         if peer.userSize != 0 { new = min(new, peer.userSize) }
         guard new != size else { return }
         if new < size, state.disk >= .outdated {

@@ -162,6 +162,8 @@ extension ReplicationEngine {
     }
 
     private mutating func issueChangedPages() {
+        // A bitmap of 16 TiB has 131,072 pages, and seldom one that differs.
+        if bitmap.changedPageCount == 0 { meta.cursor = bitmap.pageCount }
         while meta.cursor < bitmap.pageCount {
             guard bitmap.isChanged(page: meta.cursor) else {
                 meta.cursor += 1

@@ -1,4 +1,5 @@
 package import DRBDWire
+package import MetaDisk
 import Support
 
 /// What the administrator set, as the engine needs it. Units as in reference, wire section 17.
@@ -65,8 +66,9 @@ struct Pace: BitwiseCopyable {
 
 /// What an operator orders. The answer comes as a `CommandResult` with the same id.
 package enum AdministratorCommand: Equatable, Sendable {
-    /// The backing disk is open and claimed; `deviceSize` in bytes.
-    case attach(deviceSize: UInt64)
+    /// The backing disk is open and claimed, and so is what holds the meta data, if that is not the
+    /// disk itself; `deviceSize` in bytes.
+    case attach(deviceSize: UInt64, metadata: ExternalMetadata? = nil)
     case detach(force: Bool)
     case connect(discardMyData: Bool)
     case disconnect(force: Bool)
@@ -76,6 +78,20 @@ package enum AdministratorCommand: Equatable, Sendable {
     /// Primary again, if the peer agrees or is gone and the node confirms it; `connects`: a connection
     /// was ordered before.
     case resume(connects: Bool)
+}
+
+/// A device of its own that holds the meta data.
+package struct ExternalMetadata: Equatable, Sendable {
+    /// All of it, or one of the slots that volumes share.
+    package let placement: MetaLocation.Placement
+    /// Bytes.
+    package let deviceSize: UInt64
+
+    package init(placement: MetaLocation.Placement, deviceSize: UInt64) {
+        invariant(placement != .internalData, "external meta data placed inside the data")
+        self.placement = placement
+        self.deviceSize = deviceSize
+    }
 }
 
 /// How a command ended.

@@ -1,3 +1,5 @@
+import Glibc
+
 /// A fixed number of trivial elements, allocated once and never moved.
 ///
 /// Indexing is bounds-checked; there is no reference count, no uniqueness check and no exclusivity
@@ -5,14 +7,17 @@
 @safe @usableFromInline package struct Table<Element: BitwiseCopyable>: ~Copyable {
     @usableFromInline let base: UnsafeMutablePointer<Element>
     @usableFromInline package let count: Int
+    /// Of calloc, which alone gives zeros that take no memory.
+    @usableFromInline let isFromC: Bool
 
     @inlinable package init(repeating element: Element, count: Int) {
         self.count = count
+        isFromC = false
         unsafe base = .allocate(capacity: count)
         unsafe base.initialize(repeating: element, count: count)
     }
 
-    deinit { unsafe base.deallocate() }
+    deinit { unsafe isFromC ? free(base) : base.deallocate() }
 
     @inlinable package subscript(index: Int) -> Element {
         get {
@@ -29,6 +34,19 @@
     @inlinable package func address(of index: Int) -> UnsafeMutablePointer<Element> {
         precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
         return unsafe base + index
+    }
+}
+
+extension Table where Element: FixedWidthInteger {
+    /// All zero. Of a large table only what is written to takes memory.
+    package init(zeros count: Int) {
+        guard let memory = unsafe calloc(max(1, count), MemoryLayout<Element>.stride) else {
+            // As with every other allocation: there is nothing to go on with.
+            invariantFailed("no memory for \(count) elements")
+        }
+        self.count = count
+        isFromC = true
+        unsafe base = memory.bindMemory(to: Element.self, capacity: count)
     }
 }
 

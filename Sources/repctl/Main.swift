@@ -61,8 +61,10 @@ struct Repctl: ParsableCommand {
             """,
         version: Administrator.build.version,
         subcommands: [
-            CreateMetadata.self, DumpMetadata.self, ShowGenerations.self, Up.self, Down.self,
-            Attach.self, Detach.self, Connect.self, Disconnect.self,
+            CreateMetadata.self, DumpMetadata.self, ShowGenerations.self, GetGenerations.self,
+            SetGenerations.self, RestoreMetadata.self, VerifyDump.self, WipeMetadata.self,
+            ApplyLog.self, CheckResize.self, Outdate.self, Up.self, Down.self, Attach.self,
+            Detach.self, Connect.self, Disconnect.self,
             Primary.self, Secondary.self, Invalidate.self, Role.self, Cstate.self, Dstate.self,
             ShowStatus.self, Proc.self, WaitConnect.self, WaitSync.self,
         ])

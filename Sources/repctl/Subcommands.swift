@@ -91,12 +91,6 @@ struct Dstate: TableCommand {
     @OptionGroup var resources: Resources
 }
 
-struct ShowGenerations: TableCommand {
-    static let entry = find("show-gi")
-    @ParentCommand var root: Repctl
-    @OptionGroup var resources: Resources
-}
-
 struct Proc: TableCommand {
     static let entry = find("proc")
     @ParentCommand var root: Repctl
@@ -104,26 +98,6 @@ struct Proc: TableCommand {
 }
 
 // MARK: Commands with options
-
-struct CreateMetadata: TableCommand {
-    static let entry = find("create-md")
-    @ParentCommand var root: Repctl
-    @OptionGroup var resources: Resources
-    @Flag(help: "Answer every question with yes.")
-    var force = false
-
-    var options: CommandOptions { CommandOptions(force: force) }
-}
-
-struct DumpMetadata: TableCommand {
-    static let entry = find("dump-md")
-    @ParentCommand var root: Repctl
-    @OptionGroup var resources: Resources
-    @Flag(help: "Even if the activity log has not been applied.")
-    var force = false
-
-    var options: CommandOptions { CommandOptions(force: force) }
-}
 
 struct Down: TableCommand {
     static let entry = find("down")

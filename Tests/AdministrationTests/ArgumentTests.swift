@@ -16,7 +16,11 @@ import Testing
 
     @Test(arguments: Command.table.map(\.name))
     func `every command takes names and has help`(name: String) throws {
-        let command = try parse(name, "r0", "all")
+        // These take something in front of the names.
+        let first = ["set-gi", "restore-md", "verify-dump"].contains(name) ? ["1::"] : []
+        let words = [name] + first + ["r0", "all"]
+        let command = try #require(try Repctl.parseAsRoot(words) as? any TableCommand)
+        #expect(command.options.argument == first.joined())
         #expect(type(of: command).entry.name == name)
         #expect(command.resources.names == ["r0", "all"])
         let help = Repctl.helpMessage(for: type(of: command))
@@ -31,6 +35,24 @@ import Testing
         }
         #expect(try parse("primary", "r0").options == CommandOptions())
         #expect(try parse("primary", "--overwrite-data-of-peer", "r0").options.force)
+    }
+
+    @Test func `the shape of the log is told in stripes and KiB`() throws {
+        let shaped = try parse(
+            "create-md", "--al-stripes", "4", "--al-stripe-size-kB", "64", "--peer-max-bio-size",
+            "4096", "--ignore-sanity-checks", "--force", "r0"
+        ).options
+        #expect(shaped.logShape == CommandOptions.LogShape(stripes: 4, stripeBlocks: 16))
+        #expect(shaped.peerMaximumRequest == 4096)
+        #expect(shaped.ignoresSanityChecks && shaped.force)
+        #expect(try parse("create-md", "r0").options == CommandOptions())
+        #expect(
+            try parse("restore-md", "--al-stripes", "2", "f", "r0").options.logShape
+                == CommandOptions.LogShape(stripes: 2, stripeBlocks: 8))
+        #expect(throws: (any Error).self) {
+            try parse("create-md", "--al-stripe-size-kB", "33", "r0")
+        }
+        #expect(try parse("check-resize", "--old-size", "1048576", "r0").options.oldSize == 1 << 20)
     }
 
     @Test func `options of commands are what they say`() throws {

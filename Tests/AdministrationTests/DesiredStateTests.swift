@@ -14,6 +14,25 @@ import Testing
         #expect(alice.localAddress == bob.peerAddress && alice.peerAddress == bob.localAddress)
     }
 
+    @Test func `meta data of their own come along, and never on the disk itself`() throws {
+        func place(_ statement: String) throws -> ResourceSettings.MetaPlace {
+            let text = Sample.resource().replacing("meta-disk internal", with: statement)
+            return try Sample.effective(text).settings(for: .attach).metaDisk
+        }
+        #expect(try place("meta-disk internal") == .internal)
+        #expect(try place("meta-disk /dev/m [3]") == .indexed(path: "/dev/m", slot: 3))
+        #expect(try place("flexible-meta-disk /dev/m") == .flexible(path: "/dev/m"))
+        for (statement, part) in [
+            ("meta-disk /dev/a0", "use 'meta-disk internal'"),
+            ("meta-disk /dev/a0 [0]", "use 'meta-disk internal'"),
+            ("meta-disk /dev/m [256]", "0 to 255"),
+        ] {
+            let error = try #require(throws: AdministrationError.self) { try place(statement) }
+            #expect(error.exitCode == 10)
+            #expect(error.text.contains(part))
+        }
+    }
+
     @Test func `without options the settings are the defaults of DRBD`() throws {
         let settings = try Sample.effective(Sample.resource()).settings(for: .connect)
         #expect(settings.options == ResourceSettings.Options())

@@ -130,7 +130,6 @@ import Testing
         ("detach", "0: Failure: (127) Device minor not allocated"),
         ("primary", "0: Failure: (127) Device minor not allocated"),
         ("secondary", "0: Failure: (127) Device minor not allocated"),
-        ("invalidate", "0: Failure: (127) Device minor not allocated"),
         ("attach", "0: Failure: (127) Device minor not allocated"),
         ("role", "0: Failure: (127) Device minor not allocated"),
         ("connect", "r0: Failure: (158) Unknown resource"),

@@ -93,12 +93,17 @@ import Testing
             ])
     }
 
-    @Test func `meta data elsewhere is refused, it would cost the end of the disk`() throws {
-        let text = resource().replacing("meta-disk internal", with: "meta-disk /dev/m[0]")
-        let error = try #require(throws: ConfigurationError.self) {
-            try read(text).effective("r0", on: alice)
-        }
-        #expect(error.text.contains("only 'meta-disk internal' is supported by repd"))
+    @Test(
+        arguments: [
+            ("meta-disk /dev/m[7]", .indexed(path: "/dev/m", index: 7)),
+            ("meta-disk /dev/m", .flexible(path: "/dev/m")),
+            ("flexible-meta-disk /dev/m", .flexible(path: "/dev/m")),
+            ("flexible-meta-disk internal", .internal),
+        ] as [(String, MetaDisk)])
+    func `meta data are where the file says`(statement: String, place: MetaDisk) throws {
+        let text = resource().replacing("meta-disk internal", with: statement)
+        let effective = try read(text).effective("r0", on: alice)
+        #expect(effective.volumes.map(\.metaDisk) == [place])
     }
 
     @Test func `a resource for other hosts is not ours`() throws {

@@ -169,6 +169,27 @@ import Testing
         }
     }
 
+    @Test func `the place that only v07 had is looked at, too`() throws {
+        let image = try Fixture("v07-fixed-internal").image
+        #expect(throws: MetaDiskError.noSuperblock(magic: 0)) {
+            try image.superblock(.internalData)
+        }
+        let offset = try #require(
+            MetaLocation.fixedInternalOffset(
+                placement: .internalData, deviceSize: image.size))
+        #expect(offset == 32 << 20)
+        #expect(Superblock.olderFormat(image[offset].rawBytes) == "v07")
+        #expect(Superblock.olderFormat(image[0].rawBytes) == nil)
+        for size in [1 << 20, 128 << 20, (128 << 20) + 4095] as [UInt64] {
+            #expect(
+                MetaLocation.fixedInternalOffset(placement: .internalData, deviceSize: size)
+                    == nil)
+        }
+        #expect(
+            MetaLocation.fixedInternalOffset(placement: .flexExternal, deviceSize: 1 << 40)
+                == nil)
+    }
+
     @Test(arguments: [
         ("v07-flex-internal", "v07"), ("v09-internal-2peers", "v09"),
         ("v09-internal-3peers-dirty", "v09"),

@@ -165,10 +165,29 @@ import Testing
         }
     }
 
-    @Test func `a slot has only the plain log`() {
+    @Test func `a kernel takes a slot only with the plain log, and no small device`() throws {
+        func refusal(
+            _ placement: MetaLocation.Placement, _ size: UInt64, _ stripes: UInt32 = 1,
+            _ blocks: UInt32 = 8
+        ) throws -> String? {
+            try MetaLocation(
+                placement: placement, deviceSize: size, stripes: stripes, stripeBlocks: blocks
+            ).kernelRefusal
+        }
+        #expect(try refusal(.indexed(0), 1 << 30) == nil)
+        #expect(try refusal(.indexed(0), 1 << 30, 2, 4)?.contains("1 stripe of 32 KiB") == true)
+        #expect(try refusal(.flexExternal, 1 << 30, 2, 4) == nil)
+        #expect(try refusal(.internalData, 1 << 20) == nil)
+        #expect(try refusal(.internalData, (1 << 20) - 512)?.contains("1048576 bytes") == true)
+    }
+
+    @Test func `a slot has to have room for log and bitmap`() throws {
+        let most = try MetaLocation(
+            placement: .indexed(0), deviceSize: 1 << 30, stripes: 1, stripeBlocks: 32766)
+        #expect(most.bitmapCapacityBytes == 4096)
         #expect(throws: MetaDiskError.self) {
             try MetaLocation(
-                placement: .indexed(0), deviceSize: 1 << 30, stripes: 2, stripeBlocks: 4)
+                placement: .indexed(0), deviceSize: 1 << 30, stripes: 1, stripeBlocks: 32767)
         }
     }
 }

@@ -41,6 +41,41 @@ private func same<Value: Equatable>(
         same(bitmap.isChanged(page: 1), true)
     }
 
+    /// Against a plain array, over pages that are empty, full and mixed.
+    @Test(arguments: 0..<6 as Range<UInt64>)
+    func `searches over empty and full pages find what is there`(seed: UInt64) {
+        let count = 5 * DirtyBitmap.bitsPerPage + 700
+        var source = RandomSource(seed: seed)
+        var bitmap = DirtyBitmap(capacity: count + 40_000, bitCount: count)
+        var model = [Bool](repeating: false, count: count)
+        for _ in 0..<40 {
+            let first = Int(source.next() % UInt64(count))
+            let length = [1, 64, 5000, 33_000, 70_000][Int(source.next() % 5)]
+            let last = min(first + length, count) - 1
+            let sets = source.chance(1, in: 2)
+            if sets { bitmap.set(first, through: last) } else { bitmap.clear(first, through: last) }
+            for index in first...last { model[index] = sets }
+            let start = Int(source.next() % UInt64(count))
+            same(bitmap.next(from: start), model[start...].firstIndex(of: true))
+            same(bitmap.nextClear(from: start), model[start...].firstIndex(of: false) ?? count)
+            same(bitmap.setCount, model.count { $0 })
+        }
+    }
+
+    @Test func `a page of zeros is loaded over bits, and bits over zeros`() {
+        var bitmap = DirtyBitmap(capacity: 100_000, bitCount: 100_000)
+        var page = [UInt8](repeating: 0, count: 4096)
+        page[8] = 0x81
+        bitmap.load(page: 2, from: page.rawBytes)
+        same(bitmap.setCount, 2)
+        same(bitmap.next(from: 0), 65_536 + 64)
+        page[8] = 0
+        bitmap.load(page: 2, from: page.rawBytes)
+        same(bitmap.setCount, 0)
+        same(bitmap.next(from: 0), nil)
+        same(bitmap.changedPageCount, 0)
+    }
+
     @Test func `growing sets the new bits and shrinking forgets`() {
         var bitmap = DirtyBitmap(capacity: 1000, bitCount: 100)
         bitmap.resize(bitCount: 150)

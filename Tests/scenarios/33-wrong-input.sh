@@ -35,7 +35,8 @@ echo "bad configurations are named by file and line, and start no daemon"
 with_configuration 's/ping-int 1;/ping-int 1/' 10 "a.conf:5: Parse error"
 with_configuration 's/ping-int 1;/ping-inter 1;/' 10 "a.conf:4"
 with_configuration 's/protocol C;/protocol D;/' 10 "a.conf:3"
-with_configuration 's/meta-disk internal/meta-disk \/dev\/zero/' 10 "meta-disk"
+with_configuration "s,meta-disk internal,meta-disk ${node_disks[a]}," 10 "that is the disk itself"
+with_configuration 's/meta-disk internal/meta-disk \/dev\/sdx [256]/' 10 "the places of a device are 0 to 255"
 with_configuration 's/on b {/on a {/' 10 'a.conf'
 [[ ! -e $nodes/a/r0/control.sock ]] || fail "a daemon runs"
 output=$("$REPCTL" -c "$nodes/none.conf" --run-dir "$nodes/a" --node-name a up r0 2>&1) && fail "no file"
@@ -49,6 +50,16 @@ scenario_pids+=("$(cat "$nodes/a/r0/supervisor.pid")")
 node_refuses a 20 "$nodes/a.img" create-md
 truncate --size 60K "$nodes/a.img"
 node_refuses a 10 "a.img" create-md --force
+truncate --size 1M "$nodes/meta.img"
+for place in /dev/zero "$nodes/missing.img" "$nodes/meta.img" "$nodes/meta.img [1]"; do
+    case $place in
+        /dev/zero) text="(105) Can not open meta device. /dev/zero: neither a file nor a block device" ;;
+        *missing*) text="(105) Can not open meta device" ;;
+        *']') text="slot 1 ends at byte 268435456, the device has 1048576 bytes" ;;
+        *) text="(119) no valid meta data found" ;;
+    esac
+    with_configuration "s,meta-disk internal,meta-disk $place," 1 "$text"
+done
 truncate --size 32M "$nodes/a.img"
 node_refuses a 1 "o valid meta data found" up
 drbdmeta --force - v09 "$nodes/a.img" internal create-md 1 </dev/null >/dev/null 2>&1

@@ -17,6 +17,8 @@ REPCTL=${REPCTL:-$REPD_BIN/repctl}
 # libnbd's Python is that of the system's own interpreter.
 python3=/usr/bin/python3
 declare -A node_pids=() node_ports=() node_disks=() node_hosts=([a]=127.0.0.1 [b]=127.0.0.1)
+# Where a node's meta data are, if not on its disk: a statement of its host section without the semicolon.
+declare -A node_metadata=()
 # More options of the sections net, disk and repd, for nodes_configure.
 nodes_net='' nodes_disk='' nodes_repd=''
 # How fast a node resyncs of which the other one is the source.
@@ -69,13 +71,13 @@ resource r0 {
         device /dev/drbd0 minor 0;
         disk ${node_disks[a]};
         address ${node_hosts[a]}:$port_a;
-        meta-disk internal;
+        ${node_metadata[a]:-meta-disk internal};
     }
     on b {
         device /dev/drbd1 minor 1;
         disk ${node_disks[b]};
         address ${node_hosts[b]}:$port_b;
-        meta-disk internal;
+        ${node_metadata[b]:-meta-disk internal};
     }
 }
 CONFIGURATION
