@@ -232,9 +232,12 @@ package struct Counters: Equatable, Sendable {
 /// A request of a client, until its reply has left.
 struct Request: BitwiseCopyable {
     var cookie: UInt64 = 0
+    var offset: UInt64 = 0
+    /// Of the payload; 0 for what has none.
     var length: UInt32 = 0
     var operation = ClientRequest.Operation.flush
     var client: UInt8 = 0
+    var isPart = false
     var error: UInt8 = 0
     /// Segments that are not done, one more while the payload is still arriving.
     var segments: UInt16 = 0
@@ -251,7 +254,7 @@ struct Request: BitwiseCopyable {
 /// An NBD connection: its request that is still arriving, or that waits for a free place.
 struct Client: BitwiseCopyable {
     var offset: UInt64 = 0
-    var left: UInt32 = 0
+    var left: UInt64 = 0
     var request: UInt16 = none
     var slot: SlotID = none
     /// Requests whose reply has not left, and the bytes they are about.
