@@ -37,13 +37,16 @@ extension ReplicationEngine {
             request.operation != .read || error != nil
             || freeClientSlots.count > Self.segments(request) + Self.clientSlots / 4
                 && canBuffer(Self.payload(of: request))
-        guard room, leavesRoom(request, client), freeRequests.count > 0,
+        let isWithinLimits = leavesRoom(request, client) && freeRequests.count > 0
+        guard room, isWithinLimits, leavesRoomForReader(request, client),
             let id = freeRequests.take()
         else {
+            if !room, isWithinLimits, waitingReader == nil { waitingReader = client }
             clients[Int(client)].waiting = request
             pause(client)
             return
         }
+        if waitingReader == client { waitingReader = nil }
         clients[Int(client)].users += 1
         requests[Int(id)] = Request(
             cookie: request.cookie, offset: request.offset, length: Self.payload(of: request),
@@ -81,6 +84,21 @@ extension ReplicationEngine {
             && state.bytes + UInt64(Self.payload(of: request)) <= Self.clientByteLimit
     }
 
+    /// A read needs all of its room at one moment. Beside others who take a buffer as soon as one is
+    /// free that moment never comes: so what is missing is left to the one read that waits longest.
+    private func leavesRoomForReader(_ request: ClientRequest, _ client: UInt8) -> Bool {
+        guard let reader = waitingReader, reader != client, request.operation != .flush,
+            let read = clients[Int(reader)].waiting
+        else { return true }
+        let segments = Self.segments(read)
+        // Nobody knows when the answers of other reads are read: it is not waited for by everybody.
+        guard readBuffers + segments <= BufferPool.largeForClients else { return true }
+        guard freeClientSlots.count > segments + Self.clientSlots / 4 + 1 else { return false }
+        let length = Self.payload(of: request)
+        return length == 0 || pool.hasSmaller(length)
+            || pool.canTake(UInt32(read.length) + Self.segmentSize)
+    }
+
     /// Reads take the buffers of all their segments at once: never half of them.
     private func canBuffer(_ length: UInt32) -> Bool { pool.canTake(length) }
 
@@ -95,6 +113,7 @@ extension ReplicationEngine {
             else { invariantFailed("no place for a read of \(request.length) bytes") }
             slots[Int(slot)] = Slot(
                 kind: .read, offset: offset, length: length, buffer: buffer, request: id)
+            if BufferPool.isLarge(buffer) { readBuffers += 1 }
             if requests[Int(id)].head == none {
                 requests[Int(id)].head = slot
             } else {
@@ -288,6 +307,7 @@ extension ReplicationEngine {
         invariant(!clients[index].dead, "client \(client) closed twice")
         clients[index].dead = true
         clients[index].waiting = nil
+        if waitingReader == client { waitingReader = nil }
         if clients[index].slot != none {
             let slot = clients[index].slot
             clients[index].slot = none
@@ -309,6 +329,7 @@ extension ReplicationEngine {
         invariant(slot.kind != .free, "slot \(id) released twice")
         invariant(!slot.diskPending, "slot \(id) released while the disk has its buffer")
         if slot.buffer != none { pool.give(slot.buffer) }
+        if slot.kind == .read, BufferPool.isLarge(slot.buffer) { readBuffers -= 1 }
         if slot.isSole { sole.count -= 1 }
         if slot.kind == .zero { zeroing -= 1 }
         slots[Int(id)].kind = .free

@@ -63,6 +63,10 @@ package struct ReplicationEngine: ~Copyable {
     var clients = Table<Client>(repeating: Client(), count: clientLimit)
     var pausedClients = 0
     var firstResumed = 0
+    /// The client whose read waits for room that others leave to it.
+    var waitingReader: UInt8?
+    /// Large buffers of clients' reads, until their answers have left.
+    var readBuffers = 0
     var transfer = TransferLog()
     /// Writes that wait until writing is allowed again, then for their extents in the log.
     var held = Ring(capacity: clientSlots + peerSlots)

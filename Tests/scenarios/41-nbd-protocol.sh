@@ -15,9 +15,33 @@ node_primary a --force
 size=$(data_size "${node_disks[a]}")
 socket=$nodes/a/r0/nbd.sock
 
+# node_has_clients COUNT: at least so many use the export.
+node_has_clients() { [[ $(node_ctl a status --json | grep -o '"inFlight"' | wc -l) -ge $1 ]]; }
+
 echo "byte by byte"
 "$python3" "$REPD_ROOT/scripts/lib/nbd_protocol.py" "$socket" "$size" || fail "see above: $(node_log a)"
 node_is_alive a || fail "the daemon has died: $(node_log a 30)"
+
+echo "reads of 32 MiB in one piece find room beside writers that always take it"
+# Simple replies: all of a read's buffers are needed at once.
+(cd "$nodes" && exec fio --name=busy --rw=randwrite --bs=256k --size=64M --offset=2g --offset_increment=64M \
+    --numjobs=12 --iodepth=16 --time_based --runtime=25 --ioengine=nbd --uri="$(node_uri a)" >"$scratch/fio" 2>&1) &
+writers=$!
+scenario_pids+=("$writers")
+wait_until 20 node_has_clients 12 || fail "the writers did not begin: $(cat "$scratch/fio")"
+"$python3" - "$socket" "$REPD_ROOT/scripts/lib" <<'PYTHON' || fail "see above"
+import sys
+
+sys.path.insert(0, sys.argv[2])
+import rawnbd
+
+client = rawnbd.Client(sys.argv[1], "simple")
+for _ in range(10):
+    error, data = client.ask(rawnbd.READ, 0, 0, 32 << 20)
+    assert error == 0 and len(data) == 32 << 20, error
+PYTHON
+kill -0 "$writers" 2>/dev/null || fail "they were done before ten such reads"
+end_process "$writers"
 
 echo "an orderly stop answers what still comes with ESHUTDOWN, and ends"
 "$python3" - "$socket" "$scratch/ready" "$REPD_ROOT/scripts/lib" <<'PYTHON' &
