@@ -214,7 +214,8 @@ struct Cluster: ~Copyable {
 
     private static func decode(_ requests: borrowing ByteArena) -> NBDRequest {
         do throws(NBDError) {
-            return try NBDRequest(decoding: requests.bytes(at: 0, count: NBDRequest.encodedSize))
+            return try NBDRequest(
+                decoding: requests.bytes(at: 0, count: NBDRequest.encodedSize), .simple)
         } catch {
             invariantFailed("a request that was encoded here: \(error)")
         }

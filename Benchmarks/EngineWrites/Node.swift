@@ -87,7 +87,8 @@ struct Node: ~Copyable {
                 client: 0,
                 ClientRequest(
                     .write, offset: request.offset, length: request.length,
-                    cookie: request.cookie, durable: request.flags.contains(.fua))))
+                    cookie: request.cookie,
+                    options: request.flags.contains(.fua) ? .durable : [])))
         tell(.payload(slot: receiving))
     }
 
@@ -117,7 +118,8 @@ struct Node: ~Copyable {
             disk.append(slot)
         case .send(let link, let at, let length): send(link, Int(at), Int(length))
         case .sendPayload(_, let slot, _, _), .clientPayload(_, let slot, _, _): sent.append(slot)
-        case .reply(_, let request, let cookie, let error): reply(request, cookie, error)
+        case .reply(_, let error, let request, _, let cookie, let offset, _):
+            reply(request, NBDReply.Subject(cookie: cookie, offset: offset), error)
         case .receive(_, let slot, _, _, _): receiving = slot
         case .receiveFromPeer(_, let slot, _, _, _): arriving = slot
         case .pauseLink: dataPaused = true
@@ -147,11 +149,14 @@ struct Node: ~Copyable {
         }
     }
 
-    private mutating func reply(_ request: UInt16, _ cookie: UInt64, _ error: UInt8) {
+    private mutating func reply(
+        _ request: UInt16, _ subject: NBDReply.Subject, _ error: UInt8
+    ) {
         invariant(error == 0, "a request was answered with error \(error)")
-        if replies.count + NBDReply.encodedSize > replies.capacity { replies.removeAll() }
-        var bytes = replies.append(NBDReply.encodedSize)
-        NBDReply.encode(cookie: cookie, error: nil, into: &bytes)
+        let size = NBDReply.doneSize(.simple)
+        if replies.count + size > replies.capacity { replies.removeAll() }
+        var bytes = replies.append(size)
+        NBDReply.encodeDone(.simple, subject, into: &bytes)
         replied.append(request)
         answered += 1
     }

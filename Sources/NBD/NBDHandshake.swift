@@ -1,5 +1,6 @@
 // The server's side of the fixed newstyle negotiation.
-// Source: the NBD protocol, "Newstyle negotiation", "Option types", "Option reply types".
+// Source: the NBD protocol, "Newstyle negotiation", "Option types", "Option reply types", "Metadata
+// querying"; EXTENDED_HEADERS: its extension-ext-header, "Option types".
 //
 //              greeting
 //                 │
@@ -32,6 +33,8 @@ package struct NBDHandshake {
         case go
         /// To use it, by the old option: a refusal is a closed connection.
         case exportName
+        /// To know, or to choose, what metadata it has; whether it can be used does not matter.
+        case listContexts, setContexts
     }
 
     package enum Action: Equatable, Sendable {
@@ -61,6 +64,8 @@ package struct NBDHandshake {
         case option
         case data(option: UInt32, length: Int)
         case asking(Purpose, option: UInt32, infos: [UInt16])
+        /// Whether one of the client's queries is for base:allocation.
+        case askingContexts(Purpose, option: UInt32, matches: Bool)
         case listing
         case done
     }
@@ -71,17 +76,23 @@ package struct NBDHandshake {
         case list = 3
         case info = 6
         case go = 7
+        case structuredReply = 8
+        case listContexts = 9
+        case setContexts = 10
+        case extendedHeaders = 11
     }
 
     private enum Reply: UInt32 {
         case acknowledge = 1
         case server = 2
         case info = 3
+        case context = 4
         case unsupported = 0x8000_0001
         case policy = 0x8000_0002
         case invalid = 0x8000_0003
         case unknown = 0x8000_0006
         case shutdown = 0x8000_0007
+        case extendedHeadersRequired = 0x8000_000a
     }
 
     private enum Info: UInt16 {
@@ -95,6 +106,12 @@ package struct NBDHandshake {
     private var noZeroes = false
     private var fixed = false
     private var optionCount = 0
+    /// How requests and replies are framed after the handshake.
+    package private(set) var mode = NBDMode.simple
+    /// The export for which base:allocation was chosen, by the server's name for it.
+    private var contextExport: String?
+    /// Whether the export that was granted is that one.
+    package private(set) var hasContext = false
     /// What has come of the part that `stage` waits for.
     private var pending: [UInt8] = []
 
@@ -120,7 +137,8 @@ package struct NBDHandshake {
             case .clientFlags: wanted = 4
             case .option: wanted = 16
             case .data(_, let length): wanted = length
-            case .asking, .listing, .done: invariantFailed("NBD handshake: bytes in \(stage)")
+            case .asking, .askingContexts, .listing, .done:
+                invariantFailed("NBD handshake: bytes in \(stage)")
             }
             let count = min(wanted - pending.count, bytes.byteCount - consumed)
             for position in consumed..<consumed + count {
@@ -143,7 +161,7 @@ package struct NBDHandshake {
             return takeOption(part)
         case .data(let option, _):
             return perform(option, part)
-        case .asking, .listing, .done:
+        case .asking, .askingContexts, .listing, .done:
             invariantFailed("NBD handshake: a part in \(stage)")
         }
     }
@@ -189,6 +207,9 @@ package struct NBDHandshake {
             guard data.count <= Self.maximumString, let name = String(validating: data) else {
                 return .close([], reason: "export name of \(data.count) bytes, or not UTF-8")
             }
+            guard mode != .extended else {
+                return .close([], reason: "EXPORT_NAME after extended headers were agreed on")
+            }
             stage = .asking(.exportName, option: number, infos: [])
             return .askExport(name: name, .exportName)
         case .abort:
@@ -202,9 +223,30 @@ package struct NBDHandshake {
             return ask(.info, number, data)
         case .go:
             return ask(.go, number, data)
+        case .structuredReply, .extendedHeaders:
+            return setMode(number, data)
+        case .listContexts:
+            return askContexts(.listContexts, number, data)
+        case .setContexts:
+            contextExport = nil
+            return askContexts(.setContexts, number, data)
         case nil:
             return .reply(Self.encode(number, .unsupported))
         }
+    }
+
+    private mutating func setMode(_ number: UInt32, _ data: [UInt8]) -> Action {
+        guard data.isEmpty else { return Self.invalid(number, "an option that has no data") }
+        if number == Option.extendedHeaders.rawValue {
+            mode = .extended
+        } else {
+            guard mode != .extended else {
+                let text = "extended headers were agreed on"
+                return .reply(Self.encode(number, .extendedHeadersRequired, text: text))
+            }
+            mode = .structured
+        }
+        return .reply(Self.encode(number, .acknowledge))
     }
 
     private mutating func ask(_ purpose: Purpose, _ number: UInt32, _ data: [UInt8]) -> Action {
@@ -225,31 +267,71 @@ package struct NBDHandshake {
         return .askExport(name: name, purpose)
     }
 
+    private mutating func askContexts(
+        _ purpose: Purpose, _ number: UInt32, _ data: [UInt8]
+    ) -> Action {
+        guard mode != .simple else {
+            return Self.invalid(number, "metadata contexts need structured replies")
+        }
+        guard let request = NBDContextRequest(decoding: data) else {
+            return Self.invalid(number, "malformed, or a string that is too long or not UTF-8")
+        }
+        let matches = request.matches(wildcards: purpose == .listContexts)
+        stage = .askingContexts(purpose, option: number, matches: matches)
+        return .askExport(name: request.name, purpose)
+    }
+
     // MARK: what the caller decides
 
     /// Answers `askExport`.
     package mutating func grant(_ export: NBDExport) -> Action {
+        if case .askingContexts(let purpose, let option, let matches) = stage {
+            return grantContexts(export, purpose, option, matches)
+        }
         guard case .asking(let purpose, let option, let infos) = stage else {
             invariantFailed("NBD handshake: grant in \(stage)")
         }
         switch purpose {
         case .exportName:
             stage = .done
-            var bytes = Self.sizeAndFlags(export)
+            hasContext = contextExport == export.name
+            var bytes = sizeAndFlags(export)
             if !noZeroes { bytes += [UInt8](repeating: 0, count: 124) }
             return .transmit(bytes)
         case .info:
             stage = .option
-            return .reply(Self.describe(export, option, infos))
+            return .reply(describe(export, option, infos))
         case .go:
             stage = .done
-            return .transmit(Self.describe(export, option, infos))
+            hasContext = contextExport == export.name
+            return .transmit(describe(export, option, infos))
+        case .listContexts, .setContexts:
+            invariantFailed("NBD handshake: \(purpose) among the exports")
         }
+    }
+
+    private mutating func grantContexts(
+        _ export: NBDExport, _ purpose: Purpose, _ option: UInt32, _ matches: Bool
+    ) -> Action {
+        stage = .option
+        guard matches else { return .reply(Self.encode(option, .acknowledge)) }
+        let selects = purpose == .setContexts
+        if selects { contextExport = export.name }
+        var data: [UInt8] = []
+        // In a list the number means nothing.
+        data.append(big: selects ? NBDContextRequest.allocationID : 0)
+        data += NBDContextRequest.allocation.utf8
+        return .reply(
+            Self.encode(option, .context, data) + Self.encode(option, .acknowledge))
     }
 
     /// Answers `askExport`.
     package mutating func refuse(_ refusal: Refusal) -> Action {
-        guard case .asking(let purpose, let option, _) = stage else {
+        let (purpose, option): (Purpose, UInt32)
+        switch stage {
+        case .asking(let asked, let number, _): (purpose, option) = (asked, number)
+        case .askingContexts(let asked, let number, _): (purpose, option) = (asked, number)
+        case .clientFlags, .option, .data, .listing, .done:
             invariantFailed("NBD handshake: refuse in \(stage)")
         }
         let (reply, message) =
@@ -287,31 +369,35 @@ package struct NBDHandshake {
         .reply(encode(option, .invalid, text: message))
     }
 
-    private static func sizeAndFlags(_ export: NBDExport) -> [UInt8] {
+    private func sizeAndFlags(_ export: NBDExport) -> [UInt8] {
+        var flags = export.flags.union(.hasFlags)
+        // Only for those who know structured replies, and then every read is in one piece.
+        if mode != .simple { flags.insert(.sendDF) }
         var bytes: [UInt8] = []
         bytes.append(big: export.size)
-        bytes.append(big: export.flags.union(.hasFlags).rawValue)
+        bytes.append(big: flags.rawValue)
         return bytes
     }
 
     /// The answers to INFO and GO: the export and its block sizes always, texts if asked for.
-    private static func describe(
+    private func describe(
         _ export: NBDExport, _ option: UInt32, _ infos: [UInt16]
     ) -> [UInt8] {
-        var bytes = encode(option, .info, information(.export) + sizeAndFlags(export))
-        var sizes = information(.blockSize)
+        var bytes = Self.encode(
+            option, .info, Self.information(.export) + sizeAndFlags(export))
+        var sizes = Self.information(.blockSize)
         sizes.append(big: export.minimumBlock)
         sizes.append(big: export.preferredBlock)
         sizes.append(big: export.maximumBlock)
-        bytes += encode(option, .info, sizes)
+        bytes += Self.encode(option, .info, sizes)
         if infos.contains(Info.name.rawValue) {
-            bytes += encode(option, .info, information(.name) + export.name.utf8)
+            bytes += Self.encode(option, .info, Self.information(.name) + export.name.utf8)
         }
         if infos.contains(Info.description.rawValue), !export.description.isEmpty {
-            let text = export.description.utf8.prefix(maximumString)
-            bytes += encode(option, .info, information(.description) + text)
+            let text = export.description.utf8.prefix(Self.maximumString)
+            bytes += Self.encode(option, .info, Self.information(.description) + text)
         }
-        return bytes + encode(option, .acknowledge)
+        return bytes + Self.encode(option, .acknowledge)
     }
 
     private static func information(_ type: Info) -> [UInt8] {
@@ -333,25 +419,5 @@ package struct NBDHandshake {
         bytes.append(big: reply.rawValue)
         bytes.append(big: UInt32(data.count))
         return bytes + data
-    }
-}
-
-extension [UInt8] {
-    /// The big-endian integer at `offset`, which the caller knows to be there.
-    fileprivate func big<Value: FixedWidthInteger & UnsignedInteger>(at offset: Int) -> Value {
-        self[offset..<offset + Value.bitWidth / 8].reduce(0) { $0 << 8 | Value($1) }
-    }
-
-    fileprivate mutating func append(big value: some FixedWidthInteger & UnsignedInteger) {
-        for shift in stride(from: value.bitWidth - 8, through: 0, by: -8) {
-            append(UInt8(truncatingIfNeeded: value >> shift))
-        }
-    }
-}
-
-extension String {
-    /// `nil` if the bytes are not UTF-8.
-    fileprivate init?(validating bytes: [UInt8]) {
-        self.init(validating: bytes, as: UTF8.self)
     }
 }

@@ -51,6 +51,10 @@ package struct Daemon: ~Copyable {
     var nbdDescriptors: [Int32] = []
     var unixListener = -1
     var drainsClients = false
+    var largeReads = Table<LargeRead>(repeating: LargeRead(), count: LargeRead.limit)
+    var blockStatus = BlockStatus()
+    /// How many clients send nothing more and are still answered.
+    var finishedClients = 0
 
     // The peer.
     var linkConnections = Table<UInt8>(
@@ -137,6 +141,7 @@ package struct Daemon: ~Copyable {
 
     private mutating func listen() throws(SystemError) {
         try reactor.watchSignals([SIGTERM, SIGINT])
+        try blockStatus.start(&reactor)
         let control =
             if let kept = supervision.take(Supervision.control) { kept } else {
                 try Sockets.listenUnix(directory.controlSocket)
@@ -192,6 +197,7 @@ package struct Daemon: ~Copyable {
             engine.settle(now: now)
             perform()
         }
+        if finishedClients > 0 { closeFinished() }
         housekeep()
         engineDeadline = engine.nextDeadline
     }
@@ -202,10 +208,14 @@ package struct Daemon: ~Copyable {
         switch completion {
         case .operation, .sent: invariantFailed("\(completion) is handled before all others")
         case .received(let index): pump(index)
-        case .ended(let index, _), .sendFailed(let index, _): ended(index)
+        case .ended(let index, let errno): ended(index, errno)
+        case .sendFailed(let index, _): drop(index)
         case .hangup(let index):
-            // What a client left behind undecoded when it went is not executed later (S3).
-            if uses[index].kind == .client, uses[index].paused { drop(index) }
+            // What a client left behind undecoded when it went is not executed later (S3). One that
+            // has only finished sending is answered.
+            if uses[index].kind == .client, uses[index].paused, reactor.isAbandoned(index) {
+                drop(index)
+            }
         case .closed(let index): closed(index)
         case .accepted(let listener, let descriptor): accepted(listener, descriptor)
         case .acceptFailed(let listener, let errno):
@@ -216,7 +226,8 @@ package struct Daemon: ~Copyable {
         case .signal(let number):
             log.notice("signal \(number): stopping")
             stop()
-        case .exited, .posted: break
+        case .posted: statusFound()
+        case .exited: break
         }
     }
 
@@ -278,7 +289,14 @@ package struct Daemon: ~Copyable {
         reactor.closeWhenSent(index)
     }
 
-    private mutating func ended(_ index: Int) { drop(index) }
+    /// The other end sends nothing more, or the connection is broken.
+    private mutating func ended(_ index: Int, _ errno: Int32) {
+        if uses[index].kind == .client, errno == 0 {
+            clientFinished(index)
+        } else {
+            drop(index)
+        }
+    }
 
     private mutating func closed(_ index: Int) {
         let use = uses[index]
@@ -288,6 +306,9 @@ package struct Daemon: ~Copyable {
         case .handshake: handshakes[index] = nil
         case .client:
             clientConnections[Int(use.id)] = Use.none
+            forgetLargeReads(index)
+            forgetStatusQueries(index)
+            if use.finished { finishedClients -= 1 }
             tell(.clientClosed(client: use.id))
             grantWaiting()
         case .link:

@@ -26,11 +26,18 @@ struct DiskBuffers {
     var file: FileID?
     /// The meta data, if they are not on the same device.
     var metaFile: FileID?
+    /// Of a file, whose holes can be asked for; -1: there are none to tell of.
+    var holes: Int32 = -1
+    /// What offsets and lengths are multiples of.
+    var blockSize = 512
     var freeWrites = Array(0..<writeCount)
     var freeReads = Array(0..<readCount)
     /// What the disk can do for zeroes: modes that it refused are not tried again (S15).
     var punches = true
     var zeroRanges = true
+    /// What is known to be done without writing zeros.
+    var punchesFast = false
+    var zeroRangesFast = false
     /// Ranges that are being zeroed step by step.
     var zeroing: [SlotID: Zeroing] = [:]
 
@@ -38,6 +45,14 @@ struct DiskBuffers {
         var offset: UInt64
         var left: UInt64
         var keep: Bool
+    }
+
+    /// Whether zeroes are faster than a write of zeros would be; false if that is not known.
+    ///
+    /// - Parameter keep: the space is to stay allocated.
+    func zeroesFast(keep: Bool) -> Bool {
+        if punches, !keep { return punchesFast }
+        return zeroRanges && zeroRangesFast
     }
 }
 
@@ -245,6 +260,13 @@ extension Daemon {
             return
         }
         disk.zeroing[slot] = nil
+        if result == 0 {
+            if disk.punches, !range.keep {
+                disk.punchesFast = true
+            } else {
+                disk.zeroRangesFast = true
+            }
+        }
         tell(.disk(slot: slot, errno: errno(result, expected: 0)))
     }
 
@@ -286,6 +308,10 @@ extension Daemon {
             }
             disk.punches = true
             disk.zeroRanges = true
+            disk.punchesFast = opened.zeroesFast
+            disk.holes = opened.kind == .file ? opened.descriptor : -1
+            disk.blockSize = opened.blockSize
+            disk.zeroRangesFast = false
             diskSize = opened.size
             backing = consume opened
             return nil
@@ -316,9 +342,11 @@ extension Daemon {
         }
         disk.file = nil
         disk.metaFile = nil
+        disk.holes = -1
         backing = nil
         metaBacking = nil
         metadata = nil
+        blockStatus.forgetDisk()
     }
 }
 

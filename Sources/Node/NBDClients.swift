@@ -92,7 +92,7 @@ extension Daemon {
 
     private var export: NBDExport {
         NBDExport(
-            name: directory.name, size: engine.size << 9,
+            name: directory.name, size: engine.size << 9, minimumBlock: UInt32(disk.blockSize),
             description: "repd resource \(directory.name) on \(nodeName)")
     }
 
@@ -114,6 +114,11 @@ extension Daemon {
         let resource = directory.name
         guard name.isEmpty || name == resource || name == "\(resource)/0" else {
             refuse(index, .unknown("no export '\(name)': this repd serves '\(resource)'"))
+            return
+        }
+        // What metadata there is does not depend on the role.
+        if purpose == .listContexts || purpose == .setContexts {
+            grant(index)
             return
         }
         if let refusal {
@@ -190,85 +195,15 @@ extension Daemon {
         clientConnections[id] = UInt8(index)
         clientNames[id] = handshakes[index]?.name ?? "?"
         clientsSince[id] = now
-        handshakes[index] = nil
         uses[index].kind = .client
         uses[index].id = UInt8(id)
-        limits = NBDLimits(size: engine.size << 9)
+        uses[index].mode = handshakes[index]?.handshake.mode ?? .simple
+        uses[index].hasContext = handshakes[index]?.handshake.hasContext ?? false
+        handshakes[index] = nil
+        limits = export.limits
         reactor.watchHangup(index)
         log.info("client \(clientNames[id]) uses the export")
         pump(index)
-    }
-
-    // MARK: requests
-
-    mutating func pumpClient(_ index: Int) {
-        while !uses[index].paused, !uses[index].closing {
-            switch reactor.next(index, count: NBDRequest.encodedSize) {
-            case .payload: tell(.payload(slot: uses[index].slot))
-            case .bytes: request(index)
-            case .more:
-                reactor.receive(index)
-                return
-            }
-        }
-    }
-
-    private mutating func request(_ index: Int) {
-        let request: NBDRequest
-        do throws(NBDError) {
-            request = try NBDRequest(decoding: reactor.take(index, count: NBDRequest.encodedSize))
-        } catch {
-            log.notice("client \(clientNames[Int(uses[index].id)]): \(error); closed")
-            drop(index)
-            return
-        }
-        if let refusal = limits.verdict(request) {
-            if request.payloadLength > 0 {
-                reactor.skip(index, length: Int(request.payloadLength))
-            }
-            replyError(index, request.cookie, refusal)
-            return
-        }
-        guard let command = request.command, let operation = Self.operation(command) else {
-            // NBD_CMD_DISC: what is under way ends, nothing more is sent.
-            drop(index)
-            return
-        }
-        if drainsClients || stopping {
-            if request.payloadLength > 0 {
-                reactor.skip(index, length: Int(request.payloadLength))
-            }
-            replyError(index, request.cookie, .shuttingDown)
-            return
-        }
-        tell(
-            .request(
-                client: uses[index].id,
-                ClientRequest(
-                    operation, offset: request.offset, length: request.length,
-                    cookie: request.cookie, durable: request.flags.contains(.fua),
-                    keepsAllocation: request.flags.contains(.noHole))))
-    }
-
-    private static func operation(_ command: NBDCommand) -> ClientRequest.Operation? {
-        switch command {
-        case .read: .read
-        case .write: .write
-        case .flush: .flush
-        case .trim: .trim
-        case .writeZeroes: .writeZeroes
-        case .disconnect, .cache, .blockStatus: nil
-        }
-    }
-
-    private mutating func replyError(_ index: Int, _ cookie: UInt64, _ error: NBDErrno) {
-        guard reactor.canQueue(index, bytes: NBDReply.encodedSize) else {
-            // It sends, but does not read.
-            drop(index)
-            return
-        }
-        var bytes = reactor.header(index, size: NBDReply.encodedSize)
-        NBDReply.encode(cookie: cookie, error: error, into: &bytes)
     }
 
     // MARK: sending clients away
@@ -278,24 +213,63 @@ extension Daemon {
         var lines: [String] = []
         for id in 0..<Self.clientLimit where clientConnections[id] != Use.none {
             let seconds = (now - clientsSince[id]).components.seconds
-            let inFlight = engine.requestsInFlight(client: UInt8(id))
+            let inFlight = requestsInFlight(id)
             lines.append("\(clientNames[id]), for \(seconds) s, \(inFlight) requests in flight")
         }
         return lines
     }
 
-    /// Lets what is in flight end, then closes. - Returns: whether nobody is left.
+    /// Of an engine's client, with what is answered without the engine.
+    func requestsInFlight(_ id: Int) -> Int {
+        let connection = clientConnections[id]
+        let pending = connection == Use.none ? 0 : Int(uses[Int(connection)].pending)
+        return engine.requestsInFlight(client: UInt8(id)) + pending
+    }
+
+    /// A client that sends nothing for so long, and has nothing in flight, is closed.
+    private static let drainTime = Duration.milliseconds(100)
+
+    /// Lets what is in flight end, answers what else arrives with ESHUTDOWN, and closes who has gone
+    /// quiet. - Returns: whether nobody is left.
     mutating func drainClients(force: Bool) -> Bool {
         var left = false
         for id in 0..<Self.clientLimit where clientConnections[id] != Use.none {
             left = true
             let index = Int(clientConnections[id])
             if force { drop(index) }
-            guard !uses[index].closing, engine.requestsInFlight(client: UInt8(id)) == 0 else {
-                continue
-            }
+            if uses[index].drainsUntil == .never { stillDrains(index) }
+            guard !uses[index].closing, requestsInFlight(id) == 0, now >= uses[index].drainsUntil
+            else { continue }
             dropWhenSent(index)
         }
         return !left
+    }
+
+    /// The client has just sent something.
+    mutating func stillDrains(_ index: Int) { uses[index].drainsUntil = now + Self.drainTime }
+
+    // MARK: clients that have finished sending
+
+    /// The client sends nothing more. What was in flight is answered; then the connection is closed.
+    mutating func clientFinished(_ index: Int) {
+        // Nobody is there to read answers.
+        guard !reactor.isAbandoned(index) else {
+            drop(index)
+            return
+        }
+        guard !uses[index].finished else { return }
+        uses[index].finished = true
+        finishedClients += 1
+        closeFinished()
+    }
+
+    mutating func closeFinished() {
+        for id in 0..<Self.clientLimit where clientConnections[id] != Use.none {
+            let index = Int(clientConnections[id])
+            guard uses[index].finished, !uses[index].closing else { continue }
+            // A write that did not come to its end never will.
+            let unfinished = engine.isReceiving(client: UInt8(id)) ? 1 : 0
+            if requestsInFlight(id) == unfinished { dropWhenSent(index) }
+        }
     }
 }

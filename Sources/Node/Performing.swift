@@ -45,8 +45,11 @@ extension Daemon {
         case .sendPayload(let link, let slot, let buffer, let length):
             sendPayload(linkConnections[Int(link)], slot, buffer, length)
         case .send(let link, let at, let length): send(link, Int(at), Int(length))
-        case .reply(let client, let request, let cookie, let error):
-            reply(client, request, cookie, error)
+        case .reply(
+            let client, let error, let request, let length, let cookie, let offset, let isPart):
+            answer(
+                clientConnections[Int(client)], request, error: error, isPart: isPart,
+                length: length, NBDReply.Subject(cookie: cookie, offset: offset))
         case .receive(let client, let slot, let buffer, let length, let large):
             expect(clientConnections[Int(client)], slot, buffer, length, large)
         case .receiveFromPeer(let link, let slot, let buffer, let length, let large):
@@ -82,11 +85,6 @@ extension Daemon {
     }
 
     // MARK: connections
-
-    /// Whether something can still be queued for the connection; `gone` ones are answered here.
-    private func accepts(_ connection: UInt8) -> Bool {
-        connection != Use.none && !uses[Int(connection)].gone
-    }
 
     private mutating func expect(
         _ connection: UInt8, _ slot: SlotID, _ buffer: BufferID, _ length: UInt32, _ large: Bool
@@ -124,19 +122,6 @@ extension Daemon {
         reactor.payload(
             Int(connection), bufferOffset: BufferPool.offset(of: buffer), length: Int(length))
         reactor.notify(Int(connection), owner: Owner.slot(slot))
-    }
-
-    private mutating func reply(
-        _ client: UInt8, _ request: UInt16, _ cookie: UInt64, _ error: UInt8
-    ) {
-        let connection = clientConnections[Int(client)]
-        guard accepts(connection) else {
-            late.append(.replied(request: request))
-            return
-        }
-        var bytes = reactor.header(Int(connection), size: NBDReply.encodedSize)
-        NBDReply.encode(cookie: cookie, error: NBDErrno(rawValue: UInt32(error)), into: &bytes)
-        reactor.notify(Int(connection), owner: Owner.request(request))
     }
 
     private mutating func send(_ link: UInt8, _ at: Int, _ length: Int) {

@@ -28,7 +28,7 @@ extension Daemon {
                 ClientStatus(
                     name: clientNames[id], volume: 0,
                     connectedSeconds: UInt64((now - clientsSince[id]).components.seconds),
-                    inFlight: engine.requestsInFlight(client: UInt8(id))))
+                    inFlight: requestsInFlight(id)))
         }
         return snapshot
     }

@@ -37,6 +37,18 @@ struct Use: BitwiseCopyable {
     var gone = false
     /// The slot whose payload is coming in.
     var slot: SlotID = 0
+    /// How a client's requests and replies are framed, and whether it may ask for the block status.
+    var mode = NBDMode.simple
+    var hasContext = false
+    /// Of a client that is being sent away: not closed before, so that what it still sends is
+    /// answered with ESHUTDOWN.
+    var drainsUntil = Instant.never
+    /// A client that sends nothing more: closed when what was in flight is answered.
+    var finished = false
+    /// The large read whose parts are being asked for; nothing else is decoded meanwhile.
+    var part = none
+    /// Requests of a client that are not, or not only, the engine's.
+    var pending: UInt16 = 0
     /// Closed at the latest then, although not everything was sent.
     var closeAt = Instant.never
 }

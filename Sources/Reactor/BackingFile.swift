@@ -25,6 +25,8 @@ package import Support
     package let direct: Bool
     /// What offsets and lengths have to be multiples of: 512 to 4096.
     package let blockSize: Int
+    /// Whether ranges can be made zero without writing zeros. False also where that is not known.
+    package let zeroesFast: Bool
     /// What addresses in memory have to be multiples of; 4096 always suffices.
     package let memoryAlignment: Int
     /// The file under a loop device, -1 if there is none; claimed for as long.
@@ -62,6 +64,7 @@ package import Support
         self.direct = direct
         blockSize = block.size
         memoryAlignment = block.memory
+        zeroesFast = Self.zeroesFast(descriptor, kind, size, status.st_rdev)
         self.below = below
     }
 
@@ -218,6 +221,25 @@ package import Support
         let buffer = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 4096)
         defer { unsafe buffer.deallocate() }
         return unsafe pread(descriptor, buffer, size, off_t(size)) >= 0
+    }
+
+    private static func zeroesFast(
+        _ descriptor: Int32, _ kind: Kind, _ size: UInt64, _ device: dev_t
+    ) -> Bool {
+        guard kind == .blockDevice else {
+            return shim_can_punch(descriptor, Int64(size)) == 1
+        }
+        // A partition has its queue one level up.
+        let place = "/sys/dev/block/\(shim_device_major(device)):\(shim_device_minor(device))"
+        for queue in ["/queue/", "/../queue/"] {
+            let path = place + queue + "write_zeroes_max_bytes"
+            let descriptor = unsafe Glibc.open(path, O_RDONLY | O_CLOEXEC)
+            guard descriptor >= 0 else { continue }
+            defer { close(descriptor) }
+            var digit: UInt8 = 0
+            return unsafe Glibc.read(descriptor, &digit, 1) == 1 && digit != UInt8(ascii: "0")
+        }
+        return false
     }
 
     /// By the type number of statfs(2).

@@ -233,7 +233,7 @@ import Support
         operations += 1
         let queue = unsafe departing
         let next = unsafe queue.pointee.next
-        let count = unsafe min(queue.pointee.vectorCount - next, SendQueue.vectorsPerSend)
+        let count = unsafe queue.pointee.vectorsToSend
         let first = unsafe queue.pointee.vectors + next
         let flags = Int32(shim_send_flags)
         if count == 1 {

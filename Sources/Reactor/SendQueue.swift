@@ -15,6 +15,8 @@ import Support
     static let ownerLimit = 2048
     /// IOV_MAX: how many vectors one operation takes.
     static let vectorsPerSend = 1024
+    /// What one operation sends, and a vector: with more it could not be told how far it has got.
+    static let bytesPerSend = 1 << 20
     private static let firstHeaderCapacity = 16 << 10
     private static let firstVectorCapacity = 256
     /// Room in front of an area for the pointer to the area it replaced.
@@ -129,6 +131,19 @@ import Support
     func owner(_ position: Int) -> UInt64 {
         precondition(position >= 0 && position < ownerCount)
         return unsafe owners[position]
+    }
+
+    /// How many vectors the next operation takes.
+    var vectorsToSend: Int {
+        let most = min(vectorCount - next, Self.vectorsPerSend)
+        guard bytes > Self.bytesPerSend else { return most }
+        var count = 0
+        var sum = 0
+        while count < most, sum < Self.bytesPerSend {
+            sum += unsafe vectors[next + count].iov_len
+            count += 1
+        }
+        return count
     }
 
     /// Skips `count` sent bytes. - Returns: whether something is left.

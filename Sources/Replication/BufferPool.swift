@@ -48,6 +48,19 @@ package struct BufferPool: ~Copyable {
         return rest <= 65536 && middle.count > Self.reserve
     }
 
+    /// How many buffers of the class that large requests are cut into clients can have.
+    static let largeForClients = counts[2] - reserve
+
+    static func isLarge(_ buffer: BufferID) -> Bool {
+        Int(buffer) >= middleEnd && Int(buffer) < largeEnd
+    }
+
+    /// Whether a client's request finds a buffer now that is not of that class.
+    func hasSmaller(_ length: UInt32) -> Bool {
+        length <= 4096 && small.count > Self.reserve
+            || length <= 65536 && middle.count > Self.reserve
+    }
+
     /// Whether a packet of the peer's with this payload finds a buffer now.
     func hasRoom(_ length: UInt32) -> Bool {
         if length == 0 || huge.count > 0 { return true }

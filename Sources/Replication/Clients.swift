@@ -21,38 +21,41 @@ extension ReplicationEngine {
             return ReplyError.invalid
         }
         let bytes = size << 9
-        if request.offset > bytes || UInt64(request.length) > bytes - request.offset {
+        if request.offset > bytes || request.length > bytes - request.offset {
             return request.operation == .read ? ReplyError.invalid : ReplyError.noSpace
         }
         return diskUsable ? nil : ReplyError.io
     }
 
     /// The local disk takes requests.
-    var diskUsable: Bool { diskInUse && state.disk > .failed }
+    package var diskUsable: Bool { diskInUse && state.disk > .failed }
 
     mutating func start(_ request: ClientRequest, _ client: UInt8) {
         let error = refusal(request)
         // A read takes all its places at once, and leaves some for writes.
         let room =
             request.operation != .read || error != nil
-            || freeClientSlots.count > Self.segments(request.length) + Self.clientSlots / 4
-                && canBuffer(request.length)
-        guard !isResuming, room, leavesRoom(request, client), freeRequests.count > 0,
+            || freeClientSlots.count > Self.segments(request) + Self.clientSlots / 4
+                && canBuffer(Self.payload(of: request))
+        let isWithinLimits = leavesRoom(request, client) && freeRequests.count > 0
+        guard !isResuming, room, isWithinLimits, leavesRoomForReader(request, client),
             let id = freeRequests.take()
         else {
+            if !isResuming, !room, isWithinLimits, waitingReader == nil { waitingReader = client }
             clients[Int(client)].waiting = request
             pause(client)
             return
         }
+        if waitingReader == client { waitingReader = nil }
         clients[Int(client)].users += 1
         requests[Int(id)] = Request(
-            cookie: request.cookie, length: Self.payload(of: request),
-            operation: request.operation, client: client)
+            cookie: request.cookie, offset: request.offset, length: Self.payload(of: request),
+            operation: request.operation, client: client, isPart: request.options.contains(.isPart))
         clients[Int(client)].bytes += UInt64(Self.payload(of: request))
         if let error {
             requests[Int(id)].error = error
             if request.operation == .write {
-                output.commands.append(.skip(client: client, length: request.length))
+                output.commands.append(.skip(client: client, length: Self.payload(of: request)))
             }
             reply(id)
             return
@@ -64,13 +67,13 @@ extension ReplicationEngine {
         }
     }
 
-    private static func segments(_ length: UInt32) -> Int {
-        (Int(length) + Int(segmentSize) - 1) / Int(segmentSize)
+    private static func segments(_ request: ClientRequest) -> Int {
+        (Int(request.length) + Int(segmentSize) - 1) / Int(segmentSize)
     }
 
     /// The buffers that a request pins until its answer has left, in bytes.
     private static func payload(of request: ClientRequest) -> UInt32 {
-        request.operation == .read || request.operation == .write ? request.length : 0
+        request.operation == .read || request.operation == .write ? UInt32(request.length) : 0
     }
 
     /// Whoever does not read its answers holds its buffers: so nobody gets most of them.
@@ -81,12 +84,27 @@ extension ReplicationEngine {
             && state.bytes + UInt64(Self.payload(of: request)) <= Self.clientByteLimit
     }
 
+    /// A read needs all of its room at one moment. Beside others who take a buffer as soon as one is
+    /// free that moment never comes: so what is missing is left to the one read that waits longest.
+    private func leavesRoomForReader(_ request: ClientRequest, _ client: UInt8) -> Bool {
+        guard let reader = waitingReader, reader != client, request.operation != .flush,
+            let read = clients[Int(reader)].waiting
+        else { return true }
+        let segments = Self.segments(read)
+        // Nobody knows when the answers of other reads are read: it is not waited for by everybody.
+        guard readBuffers + segments <= BufferPool.largeForClients else { return true }
+        guard freeClientSlots.count > segments + Self.clientSlots / 4 + 1 else { return false }
+        let length = Self.payload(of: request)
+        return length == 0 || pool.hasSmaller(length)
+            || pool.canTake(UInt32(read.length) + Self.segmentSize)
+    }
+
     /// Reads take the buffers of all their segments at once: never half of them.
     private func canBuffer(_ length: UInt32) -> Bool { pool.canTake(length) }
 
     private mutating func startRead(_ request: ClientRequest, _ id: UInt16) {
         var offset = request.offset
-        var left = request.length
+        var left = UInt32(request.length)
         // One more, so that the request cannot end before its last segment has begun.
         requests[Int(id)].segments = 1
         while left > 0 {
@@ -95,6 +113,7 @@ extension ReplicationEngine {
             else { invariantFailed("no place for a read of \(request.length) bytes") }
             slots[Int(slot)] = Slot(
                 kind: .read, offset: offset, length: length, buffer: buffer, request: id)
+            if BufferPool.isLarge(buffer) { readBuffers += 1 }
             if requests[Int(id)].head == none {
                 requests[Int(id)].head = slot
             } else {
@@ -115,10 +134,10 @@ extension ReplicationEngine {
         clients[index].offset = request.offset
         clients[index].left = request.length
         clients[index].request = id
-        clients[index].durable = request.durable
-        clients[index].keepsAllocation = request.keepsAllocation
+        clients[index].durable = request.options.contains(.durable)
+        clients[index].keepsAllocation = request.options.contains(.keepsAllocation)
         clients[index].zeroing = request.operation != .write
-        clients[index].large = request.length >= Self.largePayload
+        clients[index].large = request.length >= UInt64(Self.largePayload)
         nextSegment(UInt8(index))
     }
 
@@ -127,13 +146,14 @@ extension ReplicationEngine {
         let index = Int(client)
         while clients[index].left > 0 {
             let arrival = clients[index]
-            var length = min(arrival.left, Self.segmentSize)
+            var length = UInt32(min(arrival.left, UInt64(Self.segmentSize)))
             var buffer = none
             if arrival.zeroing {
                 // Not more extents than there are slots in the log (safety.md S15).
                 let slots = sabotaged(.discardsUncut) ? 4 : min(log.slotCount, 4)
                 let limit = min(Self.zeroSegment, UInt32(slots) << 22)
-                length = min(arrival.left, limit - UInt32(arrival.offset % UInt64(limit)))
+                let room = UInt64(limit) - arrival.offset % UInt64(limit)
+                length = UInt32(min(arrival.left, room))
             } else {
                 guard freeClientSlots.count > 0, let taken = pool.take(length, client: true) else {
                     pause(client)
@@ -153,7 +173,7 @@ extension ReplicationEngine {
                 buffer: buffer, request: arrival.request, durable: arrival.durable,
                 keepsAllocation: arrival.keepsAllocation)
             requests[Int(arrival.request)].segments += 1
-            clients[index].left -= length
+            clients[index].left -= UInt64(length)
             clients[index].offset += UInt64(length)
             if arrival.zeroing {
                 if book.enter(slot, &slots) { begin(slot) }
@@ -234,9 +254,12 @@ extension ReplicationEngine {
             replied(id)
             return
         }
+        let isRead = request.operation == .read && request.error == 0
         output.commands.append(
             .reply(
-                client: request.client, request: id, cookie: request.cookie, error: request.error))
+                client: request.client, error: request.error, request: id,
+                length: isRead ? request.length : 0, cookie: request.cookie,
+                offset: request.offset, isPart: request.isPart))
         guard request.error == 0 else {
             releaseChain(request.head)
             requests[Int(id)].head = none
@@ -284,6 +307,7 @@ extension ReplicationEngine {
         invariant(!clients[index].dead, "client \(client) closed twice")
         clients[index].dead = true
         clients[index].waiting = nil
+        if waitingReader == client { waitingReader = nil }
         if clients[index].slot != none {
             let slot = clients[index].slot
             clients[index].slot = none
@@ -305,6 +329,7 @@ extension ReplicationEngine {
         invariant(slot.kind != .free, "slot \(id) released twice")
         invariant(!slot.diskPending, "slot \(id) released while the disk has its buffer")
         if slot.buffer != none { pool.give(slot.buffer) }
+        if slot.kind == .read, BufferPool.isLarge(slot.buffer) { readBuffers -= 1 }
         if slot.isSole { sole.count -= 1 }
         if slot.kind == .zero { zeroing -= 1 }
         slots[Int(id)].kind = .free

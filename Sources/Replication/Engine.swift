@@ -63,6 +63,10 @@ package struct ReplicationEngine: ~Copyable {
     var clients = Table<Client>(repeating: Client(), count: clientLimit)
     var pausedClients = 0
     var firstResumed = 0
+    /// The client whose read waits for room that others leave to it.
+    var waitingReader: UInt8?
+    /// Large buffers of clients' reads, until their answers have left.
+    var readBuffers = 0
     var transfer = TransferLog()
     /// Writes that wait until writing is allowed again, then for their extents in the log.
     var held = Ring(capacity: clientSlots + peerSlots)
@@ -236,9 +240,12 @@ package struct Counters: Equatable, Sendable {
 /// A request of a client, until its reply has left.
 struct Request: BitwiseCopyable {
     var cookie: UInt64 = 0
+    var offset: UInt64 = 0
+    /// Of the payload; 0 for what has none.
     var length: UInt32 = 0
     var operation = ClientRequest.Operation.flush
     var client: UInt8 = 0
+    var isPart = false
     var error: UInt8 = 0
     /// Segments that are not done, one more while the payload is still arriving.
     var segments: UInt16 = 0
@@ -255,7 +262,7 @@ struct Request: BitwiseCopyable {
 /// An NBD connection: its request that is still arriving, or that waits for a free place.
 struct Client: BitwiseCopyable {
     var offset: UInt64 = 0
-    var left: UInt32 = 0
+    var left: UInt64 = 0
     var request: UInt16 = none
     var slot: SlotID = none
     /// Requests whose reply has not left, and the bytes they are about.

@@ -1,3 +1,5 @@
+import Support
+
 /// Which buffer of the node's arena; its size and place are in `BufferPool`.
 package typealias BufferID = UInt16
 /// Which running operation on the disk; an index into the engine's table of slots.
@@ -7,26 +9,40 @@ package typealias SlotID = UInt16
 package struct ClientRequest: BitwiseCopyable {
     package enum Operation: UInt8, BitwiseCopyable { case read, write, flush, trim, writeZeroes }
 
+    package struct Options: OptionSet, BitwiseCopyable, Sendable {
+        package let rawValue: UInt8
+        package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+        /// FUA: on stable storage when answered.
+        package static let durable = Options(rawValue: 1)
+        /// NBD_CMD_FLAG_NO_HOLE on a write of zeroes: the range must stay allocated.
+        package static let keepsAllocation = Options(rawValue: 2)
+        /// Opaque; comes back with the reply as the cookie does.
+        package static let isPart = Options(rawValue: 4)
+    }
+
     package var operation: Operation
-    /// FUA: on stable storage when answered.
-    package var durable: Bool
-    /// NBD_CMD_FLAG_NO_HOLE on a write of zeroes: the range must stay allocated.
-    package var keepsAllocation: Bool
-    /// Bytes.
-    package var length: UInt32
+    package var options: Options
+    private var lengthHigh: UInt16
+    private var lengthLow: UInt32
     /// Bytes from the start of the volume.
     package var offset: UInt64
     /// Echoed in the reply; opaque.
     package var cookie: UInt64
 
+    /// Bytes. In 48 bits, so that an event stays small.
+    package var length: UInt64 { UInt64(lengthHigh) << 32 | UInt64(lengthLow) }
+
+    /// - Parameter length: less than 2^48; less than 2^32 for a read or a write.
     package init(
-        _ operation: Operation, offset: UInt64 = 0, length: UInt32 = 0, cookie: UInt64,
-        durable: Bool = false, keepsAllocation: Bool = false
+        _ operation: Operation, offset: UInt64 = 0, length: UInt64 = 0, cookie: UInt64,
+        options: Options = []
     ) {
+        invariant(length < 1 << 48, "a request of \(length) bytes")
         self.operation = operation
-        self.durable = durable
-        self.keepsAllocation = keepsAllocation
-        self.length = length
+        self.options = options
+        lengthHigh = UInt16(length >> 32)
+        lengthLow = UInt32(truncatingIfNeeded: length)
         self.offset = offset
         self.cookie = cookie
     }
@@ -85,8 +101,11 @@ package enum Command: BitwiseCopyable {
     /// Nothing more is decoded from the client until `resumeClient`.
     case pauseClient(client: UInt8)
     case resumeClient(client: UInt8)
-    /// Simple reply; `error` is an NBD errno. For a read `clientPayload`s follow.
-    case reply(client: UInt8, request: UInt16, cookie: UInt64, error: UInt8)
+    /// `error` is an NBD errno. `length` bytes of a read follow in `clientPayload`s; the offset is the
+    /// request's.
+    case reply(
+        client: UInt8, error: UInt8, request: UInt16, length: UInt32, cookie: UInt64,
+        offset: UInt64, isPart: Bool)
     case clientPayload(client: UInt8, slot: SlotID, buffer: BufferID, length: UInt32)
     case closeClient(client: UInt8)
     /// Nothing of the client is left here: its number is free.

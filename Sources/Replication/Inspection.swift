@@ -11,7 +11,12 @@ extension ReplicationEngine {
     }
 
     /// Requests of the client that have not been answered.
-    package func requestsInFlight(client: UInt8) -> Int { Int(clients[Int(client)].users) }
+    package func requestsInFlight(client: UInt8) -> Int {
+        Int(clients[Int(client)].users) + (clients[Int(client)].waiting == nil ? 0 : 1)
+    }
+
+    /// One of them is a write of which not everything has arrived.
+    package func isReceiving(client: UInt8) -> Bool { clients[Int(client)].slot != none }
 
     /// Whether the slot holds a block that a resync brought.
     package func isResyncWrite(_ slot: SlotID) -> Bool { slots[Int(slot)].kind == .resyncWrite }

@@ -116,7 +116,7 @@ extension ReplicationEngine {
     // MARK: submission
 
     /// A resync runs or is paused (16...21 of wire 6.1).
-    var resyncing: Bool {
+    package var resyncing: Bool {
         state.connection >= .syncSource && state.connection <= .pausedSyncT
             && state.connection != .verifyS && state.connection != .verifyT
     }

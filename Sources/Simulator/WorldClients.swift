@@ -158,8 +158,8 @@ extension World {
             let operation = operations[Int(number)]
             let request = ClientRequest(
                 operation.kind, offset: UInt64(operation.offset),
-                length: UInt32(operation.length), cookie: UInt64(number),
-                durable: operation.durable)
+                length: UInt64(operation.length), cookie: UInt64(number),
+                options: operation.durable ? .durable : [])
             note(
                 node,
                 "client \(index) asks #\(number) \(operation.kind)"

@@ -12,7 +12,7 @@ extension World {
         case .skip(let client, let length): skip(node, client, Int(length))
         case .pauseClient(let client): pauseClient(node, client, true)
         case .resumeClient(let client): pauseClient(node, client, false)
-        case .reply(let client, let request, let cookie, let error):
+        case .reply(let client, let error, let request, _, let cookie, _, _):
             reply(node, client, request, cookie, error)
         case .clientPayload(let client, let slot, let buffer, let length):
             clientPayload(node, client, slot, buffer, Int(length))

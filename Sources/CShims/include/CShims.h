@@ -37,6 +37,8 @@ static const unsigned shim_cancel_any = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_C
 extern const int shim_o_direct;
 extern const int shim_poll_hangup;
 extern const int shim_set_open_file_lock;
+extern const int shim_seek_data;
+extern const int shim_seek_hole;
 
 #pragma clang assume_nonnull begin
 
@@ -65,6 +67,9 @@ int shim_logical_block_size(int descriptor);
 /// Writes the alignments that direct I/O needs: of memory and of offsets, 0 if there is none, -1 if
 /// the file system does not say. - Returns: 0 or a negative errno.
 int shim_direct_alignment(int descriptor, int *memory, int *offset);
+
+/// Whether holes can be punched into a file of `size` bytes; none is made. - Returns: 1 or 0.
+int shim_can_punch(int descriptor, int64_t size);
 
 int shim_pidfd_open(int process);
 
