@@ -276,9 +276,12 @@ extension OfflineCommands {
             let location = try superblock.locate(deviceSize: disk.size, placement: placement)
             return (superblock, location)
         } catch {
-            if case .noSuperblock = error {
+            if case .noSuperblock(let magic) = error {
                 if let format = try olderFormat() {
                     console.complain(lines: "\(disk.path): \(MetaDiskError.otherFormat(format))")
+                } else if magic != 0, !silently {
+                    // Not just an empty disk.
+                    console.complain(lines: "\(disk.path): \(error)")
                 }
                 if !silently { console.complain(lines: "No valid meta data found") }
             } else {

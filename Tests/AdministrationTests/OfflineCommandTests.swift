@@ -98,6 +98,17 @@ import Testing
                     """))
     }
 
+    @Test func `a super block with a damaged magic is told from an empty disk`() throws {
+        let disk = try Self.member()
+        try disk.write([0x93], at: 67_104_768 + 60)
+        let outcome = disk.run { $0.applyLog() }
+        #expect(outcome.code == 1)
+        #expect(
+            outcome.errors.hasPrefix(
+                "DISK: no valid meta data found (magic 0x9374026B); use create"))
+        #expect(outcome.errors.hasSuffix("\nNo valid meta data found\n"))
+    }
+
     @Test func `a size that does not fit is cut in texts and refused by apply-al`() throws {
         let disk = try Self.member()
         try disk.change { $0.lastAgreedSize = 131072 }

@@ -18,9 +18,9 @@ trap clean_up EXIT
 
 echo "repctl and drbdmeta make and print the same"
 mkdir "$nodes/matrix"
-matrix=$(/usr/bin/python3 "$REPD_ROOT/scripts/lib/metadata_matrix.py" "$REPD_BIN/repctl" "$nodes/matrix") ||
-    fail "the matrix: $matrix"
-echo "  $matrix"
+matrix=$(/usr/bin/python3 "$REPD_ROOT/scripts/lib/metadata_matrix.py" "$REPD_BIN/repctl" "$nodes/matrix" \
+    "$REPD_ROOT/Tests/MetaDiskTests/Fixtures" 2>&1) || fail "the matrix: $matrix"
+echo "$matrix"
 [[ $matrix =~ ^([0-9]+)\ the\ same ]] || fail "the matrix says $matrix"
 [[ ${BASH_REMATCH[1]} -ge 240 ]] || fail "too few: $matrix"
 rm -r "$nodes/matrix"

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """Compares the meta data that repctl and drbdmeta make and print, over sizes, places and logs.
 
-usage: metadata_matrix.py REPCTL DIRECTORY
+usage: metadata_matrix.py REPCTL DIRECTORY IMAGES
 
 Both programs make meta data on sparse files of the same size in DIRECTORY; super block, activity log and
 bitmap have to be the same bytes, and the dumps of both programs the same text but for the header and the
 flags (drbdmeta 9.22 prints 0 for them), fresh and with a size and bits in use. What drbdmeta refuses
-repctl has to refuse. The last line counts what was compared.
+repctl has to refuse. Then both print the golden images of IMAGES; those that are damaged repctl has to
+refuse with a reason. The last lines count what was compared.
 """
+import json
 import os
+import pathlib
 import random
 import re
 import struct
@@ -27,6 +30,17 @@ META_SIZES = [69632, 69633, 70144, 73728, MIB, MIB + 512, MIB + 3584, 2 * MIB, 2
 SLOT = 128 * MIB
 SLOTS = [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 63, 64, 100, 127, 128, 200, 254, 255]
 SHAPES = [(1, 8), (1, 16), (2, 4), (3, 9), (4, 64)]
+
+
+# Golden images that are none of v08, or damaged, and what repctl says of them.
+REFUSED = {
+    "bad-magic": "magic 0x", "bad-magic-zero": "No valid meta data found",
+    "bad-truncated": "No valid meta data found", "bad-grown": "No valid meta data found",
+    "bad-bm-offset": "bm_offset", "bad-md-size": "md_size_sect", "bad-al-offset": "al_offset",
+    "bad-al-stripes-zero": "one of the two is 0", "bad-bm-bytes-per-bit": "bm_bytes_per_bit 8192",
+    "v07-fixed-internal": "format v07", "v07-flex-internal": "format v07",
+    "v09-internal-2peers": "format v09", "v09-internal-3peers-dirty": "format v09",
+}
 
 
 def run(command):
@@ -57,7 +71,7 @@ def body(text):
 
 class Disk:
     def __init__(self, path, size):
-        self.path = path
+        self.path, self.size = path, size
         with open(path, "wb") as file:
             file.truncate(size)
 
@@ -142,10 +156,36 @@ class Matrix:
         self.dumps += 1
 
 
+    def image(self, directory):
+        """One golden image, in the text of scripts/fixtures-metadata. Returns whether it is refused."""
+        expected = json.loads((directory / "expect.json").read_text())
+        lines = (directory / "image.txt").read_text().splitlines()
+        disk = Disk(os.path.join(self.directory, "image"), int(lines[0]))
+        for place, body_of in zip(lines[1::2], lines[2::2]):
+            words = b""
+            for token in body_of.split():
+                count, _, word = token.rpartition("*")
+                words += struct.pack(">I", int(word, 16)) * int(count or 1)
+            disk.write(int(place[1:]), words[:disk.size - int(place[1:])])
+        index = expected["layout"].replace("fixed-", "")
+        statement = {"internal": "meta-disk internal", "flex-external": f"meta-disk {disk.path}"}.get(
+            index, f"meta-disk {disk.path} [{index}]")
+        printed = repctl(self.program, self.directory, disk.path, statement, "dump-md", "--force")
+        name = directory.name
+        if name in REFUSED:
+            if printed[0] != 1 or REFUSED[name] not in printed[2]:
+                self.fail(name, f"exit status {printed[0]}, says {printed[2]}")
+            return True
+        judged = drbdmeta(disk.path, index, "dump-md")
+        if judged[0] != 0 or printed[0] != 0 or body(judged[1]) != body(printed[1]):
+            self.fail(name, f"dump-md ended with {judged[0]} and {printed[0]}, or the texts differ")
+        return False
+
+
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 4:
         sys.exit(__doc__)
-    matrix = Matrix(*sys.argv[1:])
+    matrix = Matrix(*sys.argv[1:3])
     for shape in SHAPES:
         for size in SIZES:
             matrix.case("internal", 0, size, shape)
@@ -156,6 +196,11 @@ def main():
         for slot in SLOTS:
             matrix.case("indexed", slot, (slot + 1) * SLOT + slot % 3 * 512, shape)
     print(f"{matrix.same} the same, {matrix.refused} refused by both, {matrix.dumps} dumps the same")
+    images = sorted(path.parent for path in pathlib.Path(sys.argv[3]).glob("*/image.txt"))
+    refused = sum(matrix.image(image) for image in images)
+    if refused != len(REFUSED):
+        sys.exit(f"{refused} images are refused, not {len(REFUSED)}")
+    print(f"{len(images) - refused} images printed alike, {refused} refused with the reason")
 
 
 main()
