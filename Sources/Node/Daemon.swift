@@ -301,6 +301,7 @@ package struct Daemon: ~Copyable {
     private mutating func closed(_ index: Int) {
         let use = uses[index]
         uses[index] = Use()
+        stalls.forget(index)
         switch use.kind {
         case .none: break
         case .handshake: handshakes[index] = nil

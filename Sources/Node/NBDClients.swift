@@ -139,7 +139,13 @@ extension Daemon {
         guard waits.isEmpty else {
             handshakes[index]?.waits = waits
             uses[index].paused = true
-            for wait in waits where !uses[wait.connection].paused { pump(wait.connection) }
+            for wait in waits {
+                if uses[wait.connection].paused {
+                    dropIfStalled(wait.connection)
+                } else {
+                    pump(wait.connection)
+                }
+            }
             grantWaiting()
             return
         }
