@@ -8,6 +8,8 @@ set -euo pipefail
 
 need_binary repd repctl
 nodes=$scratch/nodes
+tcp_port=$(free_port)
+nodes_repd="nbd-listen 127.0.0.1:$tcp_port;"
 nodes_configure C 6144
 node_create_md a
 node_up a
@@ -20,6 +22,11 @@ node_has_clients() { [[ $(node_ctl a status --json | grep -o '"inFlight"' | wc -
 
 echo "byte by byte"
 "$python3" "$REPD_ROOT/scripts/lib/nbd_protocol.py" "$socket" "$size" || fail "see above: $(node_log a)"
+echo "over TCP, what depends on the kind of socket"
+"$python3" "$REPD_ROOT/scripts/lib/nbd_protocol.py" "127.0.0.1:$tcp_port" "$size" requests_in_pieces \
+    a_client_that_has_finished_sending_gets_its_answers a_disconnect_comes_behind_what_was_asked \
+    a_slow_reader_disturbs_nobody_and_gets_all \
+    a_client_killed_with_128_requests_in_flight_disturbs_nobody || fail "see above: $(node_log a)"
 node_is_alive a || fail "the daemon has died: $(node_log a 30)"
 
 echo "reads of 32 MiB in one piece find room beside writers that always take it"

@@ -1,6 +1,6 @@
 """What the NBD protocol promises, asked of an export byte by byte. See 41-nbd-protocol.sh.
 
-    nbd_protocol.py SOCKET SIZE [TEST...]
+    nbd_protocol.py SOCKET|HOST:PORT SIZE [TEST...]
 
 Every test is a function; it fails by an exception, and all are run.
 """
@@ -24,6 +24,19 @@ MIB = 1 << 20
 def expect(found, wanted):
     if found != wanted:
         raise AssertionError(f"{found!r:.200} is not {wanted!r:.200}")
+
+
+def zeroes_that_would_not_be_fast_are_not_begun():
+    # The first to run: nobody knows yet whether allocated zeroes are fast on this disk.
+    for mode in MODES:
+        client = Client(PATH, mode)
+        client.ask(rawnbd.WRITE, 0, 0, payload=b"f" * MIB)
+        both = rawnbd.FAST_ZERO | rawnbd.NO_HOLE
+        expect(client.ask(rawnbd.WRITE_ZEROES, both, 0, MIB), (rawnbd.ENOTSUP, b""))
+        expect(client.ask(rawnbd.READ, 0, 0, MIB), (0, b"f" * MIB))
+    # Holes are fast on every file system that repd's own tests run on.
+    expect(client.ask(rawnbd.WRITE_ZEROES, rawnbd.FAST_ZERO, 0, MIB), (0, b""))
+    expect(client.ask(rawnbd.READ, 0, 0, MIB), (0, bytes(MIB)))
 
 
 def options_that_are_wrong_cost_nothing():

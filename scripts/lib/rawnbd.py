@@ -1,6 +1,6 @@
 """An NBD client that sends what it is told to, byte by byte, right or wrong. For scenarios:
 
-    client = rawnbd.Client(path, mode="extended", contexts=True)
+    client = rawnbd.Client("/path/of/nbd.sock", mode="extended", contexts=True)    # or HOST:PORT
     client.send(rawnbd.READ, offset=0, length=4096)
     error, data = client.answer()
 
@@ -39,9 +39,14 @@ class Client:
         self.requests = {}
         # How many bytes leave at a time; None: all at once.
         self.step = step
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(60)
-        self.socket.connect(path)
+        if path.startswith("/"):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(60)
+            self.socket.connect(path)
+        else:
+            host, port = path.split(":")
+            self.socket = socket.create_connection((host, int(port)), timeout=60)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         greeting = self.take(18)
         assert greeting == b"NBDMAGICIHAVEOPT\0\3", greeting
         self.put(struct.pack(">I", 3))
