@@ -110,6 +110,9 @@ extension Daemon {
         return nil
     }
 
+    /// It may be Primary again, and does not know its size yet.
+    private var awaitsDisk: Bool { engine.isResuming && engine.size == 0 }
+
     private mutating func ask(_ index: Int, _ name: String, _ purpose: NBDHandshake.Purpose) {
         let resource = directory.name
         guard name.isEmpty || name == resource || name == "\(resource)/0" else {
@@ -119,6 +122,11 @@ extension Daemon {
         // What metadata there is does not depend on the role.
         if purpose == .listContexts || purpose == .setContexts {
             grant(index)
+            return
+        }
+        if awaitsDisk {
+            handshakes[index]?.waits = []
+            uses[index].paused = true
             return
         }
         if let refusal {
@@ -154,6 +162,7 @@ extension Daemon {
 
     /// Clients whose answer waited for older connections to be read.
     mutating func grantWaiting() {
+        guard !awaitsDisk else { return }
         for index in handshakes.keys.sorted() {
             guard let waits = handshakes[index]?.waits else { continue }
             // A connection that is not paused has been read as far as it made whole requests.

@@ -200,7 +200,15 @@ extension Daemon {
         guard let ended = restoration else { return }
         restoration = nil
         saveState()
+        if engine.state.role != .primary { dropClients() }
         for (session, command) in ended.deferred { self.command(command, session) }
+    }
+
+    /// Let in because it might have been Primary again.
+    private mutating func dropClients() {
+        for index in 0..<Reactor.connectionCount where uses[index].kind == .client {
+            dropWhenSent(index)
+        }
     }
 
     mutating func watchRestoration() {

@@ -192,5 +192,15 @@ node_began_resync() {
     node_log_since "$1" 'began resync as' | sed -n 's/.*: \([0-9]*\) blocks.*/\1/p' | tail -n 1
 }
 
+# node_writes: a's disk has been written to since it was asked first.
+node_writes() {
+    local now
+    now=$(node_value a dw)
+    [[ -n $now ]] || return 1
+    [[ $now -gt ${node_wrote:-$now} ]] && { unset node_wrote; return 0; }
+    node_wrote=${node_wrote:-$now}
+    return 1
+}
+
 # records fill|write|verify ...: see records.py.
 records() { "$python3" "$REPD_ROOT/scripts/lib/records.py" "$@"; }
