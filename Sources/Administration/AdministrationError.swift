@@ -28,6 +28,8 @@ package enum Exit {
     package static let usage: Int32 = 1
     /// Refused by configuration or daemon.
     package static let refused: Int32 = 10
+    /// The state is not the one that was asked for.
+    package static let stateChange: Int32 = 11
     /// From here on a code ends the work on further resources.
     package static let stopsOthers: Int32 = 20
 }

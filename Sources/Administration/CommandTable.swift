@@ -3,7 +3,8 @@ import Status
 
 extension Command {
     /// Every command, in the order of the help.
-    package static let table: [Command] = metadata + lifeCycle + parts + roles + questions + waiting
+    package static let table: [Command] =
+        metadata + lifeCycle + [upgrade] + parts + roles + questions + waiting
 
     package static func named(_ name: String) -> Command? { table.first { $0.name == name } }
 
@@ -88,6 +89,16 @@ extension Command {
                 """,
             noDaemon: .success, action: .each { $0.down($1, force: $2.force) }),
     ]
+
+    private static let upgrade = Command(
+        "upgrade", "Let the installed program take over from the running daemon.",
+        discussion: """
+            For a new version of repd: clients that connect again see a short pause and no error, a \
+            Primary stays Primary if the peer agrees or is gone (11 otherwise). The supervisor stays the \
+            old program until 'down' and 'up'.
+            """,
+        noDaemon: .unknownResource,
+        action: .each { administrator, name, _ in administrator.upgrade(name) })
 
     private static let parts: [Command] = [
         Command(

@@ -60,6 +60,18 @@ enum DaemonProgram {
         return process
     }
 
+    /// Whether the program can be executed and knows what it is.
+    static func probe(_ path: String) throws(SystemError) {
+        let output = unsafe open("/dev/null", O_WRONLY | O_CLOEXEC)
+        guard output >= 0 else { throw SystemError("open", "/dev/null", errno: errno) }
+        defer { _ = close(output) }
+        let process = try spawn(path, [path, "--version"], output: output)
+        var status: Int32 = 0
+        // Writes one number.
+        while unsafe waitpid(process, &status, 0) < 0, errno == EINTR {}
+        guard status == 0 else { throw SystemError("exec", path, errno: ENOEXEC) }
+    }
+
     struct End {
         var isFailure: Bool
         var text: String

@@ -22,6 +22,9 @@ package protocol Daemons: Sendable {
     /// Starts the daemon and returns when it answers.
     func start(_ resource: String) throws(AdministrationError)
 
+    /// The program that its supervisor starts; `nil` without a supervisor.
+    func program(_ resource: String) -> String?
+
     /// Tells it to end and returns when it is gone; `nil` when there was none.
     func stop(
         _ resource: String, force: Bool, deadline: Duration

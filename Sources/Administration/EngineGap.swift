@@ -44,7 +44,7 @@ extension ControlCommand {
     var isRepeatable: Bool {
         switch self {
         case .ping, .status, .primary, .secondary, .down, .waitConnect, .waitSync: true
-        case .up, .attach, .detach, .connect, .disconnect, .invalidate: false
+        case .upgrade, .up, .attach, .detach, .connect, .disconnect, .invalidate: false
         }
     }
 }

@@ -49,6 +49,15 @@ package struct LocalDaemons: Daemons {
         }
     }
 
+    package func program(_ resource: String) -> String? {
+        guard let directory = try? run.resource(resource),
+            let supervisor = EngineGap(directory: directory).supervisor,
+            let path = Host.linkTarget("/proc/\(supervisor)/exe")
+        else { return nil }
+        let deleted = " (deleted)"
+        return path.hasSuffix(deleted) ? String(path.dropLast(deleted.count)) : path
+    }
+
     private func directory(of resource: String) throws(AdministrationError) -> ResourceDirectory {
         do { return try run.resource(resource) } catch { throw AdministrationError(error) }
     }

@@ -13,6 +13,8 @@ package enum ControlCommand: Codable, Equatable, Sendable {
     case secondary(disconnectClients: Bool)
     case invalidate
     case down(force: Bool)
+    /// Ends without giving anything up: the supervisor starts the program anew, which goes on.
+    case upgrade
     case status
     /// Answers when connected, or StandAlone; seconds, `nil` waits for ever.
     case waitConnect(timeout: Int?)

@@ -132,6 +132,17 @@ extension Daemon {
                     .order(.secondary),
                 ])
         case .invalidate: enqueue(session, [.order(.invalidate)])
+        case .upgrade:
+            guard supervision.isSupervised else {
+                send(
+                    session,
+                    ControlReply(
+                        exitCode: 10,
+                        message: "\(directory.name): this repd has no supervisor that could start "
+                            + "another one: 'repctl down' and 'repctl up'"))
+                return
+            }
+            enqueue(session, [.quiesce, .makeWay])
         case .down(let force):
             wantedDisk = nil
             enqueue(

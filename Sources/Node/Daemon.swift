@@ -99,6 +99,10 @@ package struct Daemon: ~Copyable {
     /// The last answer is being sent; then it ends.
     var exitAt = Instant.never
     var stopping = false
+    /// No request is read any more.
+    var quiesces = false
+    /// It ends, and another process takes its place.
+    package internal(set) var makesWay = false
 
     /// - Throws: `DaemonError` with what an operator can do.
     package init(

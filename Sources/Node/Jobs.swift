@@ -28,6 +28,10 @@ struct Job {
         case awaitRelease
         case exit
         case endRestoration
+        /// Takes no new requests and lets those under way end.
+        case quiesce
+        /// Ends as it is; the supervisor starts another one.
+        case makeWay
     }
 
     /// Who is told; `nil`: nobody is left.
@@ -146,6 +150,17 @@ extension Daemon {
                 return false
             }
         case .exit: exitAt = now + .milliseconds(500)
+        case .quiesce:
+            quiesces = true
+            // What is not done by then comes again, as after a death.
+            if jobs[0].giveUp == .never { jobs[0].giveUp = now + .seconds(2) }
+            if engine.pending.requests > 0, now < jobs[0].giveUp {
+                jobs[0].retryAt = now + .milliseconds(1)
+                return false
+            }
+        case .makeWay:
+            makesWay = true
+            exitAt = now + .milliseconds(500)
         }
         stepDone()
         return true

@@ -9,7 +9,7 @@ import Support
 extension Daemon {
     mutating func pumpClient(_ index: Int) {
         let size = NBDRequest.size(uses[index].mode)
-        while !uses[index].paused, !uses[index].closing {
+        while !uses[index].paused, !uses[index].closing, !quiesces {
             if uses[index].part != Use.none {
                 readPart(index)
                 continue

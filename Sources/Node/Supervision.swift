@@ -14,6 +14,8 @@ package struct Supervision: ~Copyable {
     static let deaths = "REPD_DEATHS"
     /// Whether it goes on with what was kept, also where no death is known of.
     static let restores = "REPD_RESTORE"
+    /// Exit status of an engine that makes way for another one.
+    package static let replaced: Int32 = 75
     static let line = "line"
     static let control = "control"
     static let nbd = "nbd"

@@ -84,6 +84,10 @@ package struct Supervisor: ~Copyable {
             guard wasReady else { return finish(end.status > 0 ? end.status : 1) }
             let now = Reactor.clock()
             death = now
+            if end.status == Supervision.replaced {
+                log.notice("the engine (pid \(end.process)) made way for another one")
+                continue
+            }
             deaths = deaths.filter { now - $0 < Self.minute } + [now]
             let how =
                 end.status < 0

@@ -63,7 +63,8 @@ struct Repctl: ParsableCommand {
         subcommands: [
             CreateMetadata.self, DumpMetadata.self, ShowGenerations.self, GetGenerations.self,
             SetGenerations.self, RestoreMetadata.self, VerifyDump.self, WipeMetadata.self,
-            ApplyLog.self, CheckResize.self, Outdate.self, Up.self, Down.self, Attach.self,
+            ApplyLog.self, CheckResize.self, Outdate.self, Up.self, Upgrade.self, Down.self,
+            Attach.self,
             Detach.self, Connect.self, Disconnect.self,
             Primary.self, Secondary.self, Invalidate.self, Role.self, Cstate.self, Dstate.self,
             ShowStatus.self, Proc.self, WaitConnect.self, WaitSync.self,

@@ -61,6 +61,12 @@ struct Up: TableCommand {
     @OptionGroup var resources: Resources
 }
 
+struct Upgrade: TableCommand {
+    static let entry = find("upgrade")
+    @ParentCommand var root: Repctl
+    @OptionGroup var resources: Resources
+}
+
 struct Attach: TableCommand {
     static let entry = find("attach")
     @ParentCommand var root: Repctl

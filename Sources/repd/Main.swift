@@ -81,6 +81,10 @@ import Node
                 resource: directory, nodeName: name, supervision: supervision, log: log)
             log.notice("serving on \(name), control socket \(directory.controlSocket)")
             try daemon.run()
+            if daemon.makesWay {
+                log.notice("making way for another process")
+                throw ExitCode(Supervision.replaced)
+            }
             lock.release(directory, isSupervised: isSupervised)
             log.notice("ended")
         } catch let code as ExitCode {

@@ -69,6 +69,8 @@ final class FakeDaemons: Daemons {
         var orders: [ControlCommand] = []
         var startError: AdministrationError?
         var stopError: AdministrationError?
+        /// What a supervisor would start.
+        var program: String? = "/bin/sleep"
     }
 
     let state: Mutex<State>
@@ -123,6 +125,11 @@ final class FakeDaemons: Daemons {
             return nil
         }
         if let error { throw error }
+    }
+
+    /// Any that can be run and knows '--version'.
+    func program(_ resource: String) -> String? {
+        state.withLock { $0.snapshots[resource] == nil ? nil : $0.program }
     }
 
     func stop(

@@ -76,6 +76,45 @@ step a Primary/Secondary
 records verify "$(node_uri a)" "$nodes/records" >/dev/null || fail "records are lost"
 same_data "$nodes/a.img" "$nodes/b.img" || fail "the disks differ"
 
+echo "qemu with reconnect-delay writes and reads back across kills, and sees no error"
+{
+    for ((block = 0; block < 150; block++)); do
+        echo "write -P $((block % 250 + 1)) $((block * 64))k 64k"
+        echo "sleep 10"
+    done
+    echo flush
+    for ((block = 0; block < 150; block++)); do echo "read -P $((block % 250 + 1)) $((block * 64))k 64k"; done
+} >"$nodes/commands"
+qemu-io --image-opts "driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=$nodes/a/r0/nbd.sock,\
+file.export=r0,file.reconnect-delay=30" <"$nodes/commands" >"$nodes/qemu" 2>&1 &
+client=$!
+scenario_pids+=("$client")
+for _ in 1 2 3; do
+    sleep 0.4
+    engine_dies a
+    [[ $(node_ctl a role) == Primary/* ]] || fail "the role is $(node_ctl a role)"
+done
+wait "$client" || fail "qemu-io: $(tail -n 5 "$nodes/qemu")"
+if grep -Eqi 'fail|error' "$nodes/qemu"; then fail "qemu-io: $(grep -Ei 'fail|error' "$nodes/qemu" | head -n 5)"; fi
+[[ $(grep -c 'wrote 65536/65536' "$nodes/qemu") == 150 && $(grep -c 'read 65536/65536' "$nodes/qemu") == 150 ]] ||
+    fail "qemu-io did not do everything: $(tail -n 5 "$nodes/qemu")"
+
+echo "upgrade under load: another process, and the client sees no error"
+"$python3" "$REPD_ROOT/scripts/lib/records.py" write "$(node_uri a)" "$nodes/records" --blocks 400 \
+    --reconnect 20 >"$nodes/writer" 2>&1 &
+writer=$!
+scenario_pids+=("$writer")
+for _ in 1 2 3; do
+    process=$(engine a)
+    node_ctl a upgrade || fail "upgrade of a: $(tail -n 5 "$nodes/a/r0/log")"
+    [[ $(engine a) != "$process" ]] || fail "the process is the same"
+    node_ctl b upgrade || fail "upgrade of b: $(tail -n 5 "$nodes/b/r0/log")"
+    step b Secondary/Primary
+done
+kill -TERM "$writer"
+wait "$writer" || fail "the writer saw an error: $(cat "$nodes/writer")"
+records verify "$(node_uri a)" "$nodes/records" >/dev/null || fail "records are lost"
+
 echo "kill -9 of the Secondary's engine: it comes back, and what it missed is copied"
 for _ in 1 2 3; do
     engine_dies b
