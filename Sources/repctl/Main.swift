@@ -63,7 +63,7 @@ struct Repctl: ParsableCommand {
         subcommands: [
             CreateMetadata.self, DumpMetadata.self, ShowGenerations.self, GetGenerations.self,
             SetGenerations.self, RestoreMetadata.self, VerifyDump.self, WipeMetadata.self,
-            ApplyLog.self, CheckResize.self, Outdate.self, Up.self, Upgrade.self, Down.self,
+            ApplyLog.self, CheckResize.self, Outdate.self, Up.self, Down.self, Upgrade.self,
             Attach.self,
             Detach.self, Connect.self, Disconnect.self,
             Primary.self, Secondary.self, Invalidate.self, Role.self, Cstate.self, Dstate.self,
