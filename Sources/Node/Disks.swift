@@ -20,7 +20,8 @@ struct DiskBuffers {
     static let readStart = metaStart + writeCount * writeSize
     static let zeroStart = readStart + readCount * readSize
     static let zeroSize = 256 << 10
-    static let arenaSize = zeroStart + zeroSize
+    static let bounceStart = zeroStart + zeroSize
+    static let arenaSize = bounceStart + Bounces.length
 
     /// The data.
     var file: FileID?
@@ -30,6 +31,7 @@ struct DiskBuffers {
     var holes: Int32 = -1
     /// What offsets and lengths are multiples of.
     var blockSize = 512
+    var bounces = Bounces()
     var freeWrites = Array(0..<writeCount)
     var freeReads = Array(0..<readCount)
     /// What the disk can do for zeroes: modes that it refused are not tried again (S15).
@@ -45,6 +47,24 @@ struct DiskBuffers {
         var offset: UInt64
         var left: UInt64
         var keep: Bool
+        /// What is left of blocks at both ends, zeroed behind the rest.
+        var edges: [(offset: UInt64, length: Int)] = []
+
+        /// Leaves whole blocks, none perhaps.
+        mutating func cutEdges(blockSize: UInt64) {
+            let (start, end) = (offset, offset + left)
+            let first = (start + blockSize - 1) & ~(blockSize - 1)
+            let last = end & ~(blockSize - 1)
+            guard first <= last else {
+                // Within one block.
+                edges = [(start, Int(left))]
+                left = 0
+                return
+            }
+            if start < first { edges.append((start, Int(first - start))) }
+            if last < end { edges.append((last, Int(end - last))) }
+            (offset, left) = (first, last - first)
+        }
     }
 
     /// Whether zeroes are faster than a write of zeros would be; false if that is not known.
@@ -66,6 +86,13 @@ extension Daemon {
             late.append(.disk(slot: slot, errno: UInt8(EIO)))
             return
         }
+        guard isAligned(offset, length) else {
+            bounce(
+                Bounces.Request(
+                    slot: slot, kind: .write, buffer: BufferPool.offset(of: buffer),
+                    offset: offset, length: Int(length), durable: durable))
+            return
+        }
         reactor.write(
             file, bufferOffset: BufferPool.offset(of: buffer), length: length, at: offset,
             durable: durable, token: token(.slot, UInt64(length) << 16 | UInt64(slot)))
@@ -74,6 +101,13 @@ extension Daemon {
     mutating func read(_ slot: SlotID, _ buffer: BufferID, _ length: UInt32, _ offset: UInt64) {
         guard let file = disk.file else {
             late.append(.disk(slot: slot, errno: UInt8(EIO)))
+            return
+        }
+        guard isAligned(offset, length) else {
+            bounce(
+                Bounces.Request(
+                    slot: slot, kind: .read, buffer: BufferPool.offset(of: buffer),
+                    offset: offset, length: Int(length), durable: false))
             return
         }
         reactor.read(
@@ -159,14 +193,14 @@ extension Daemon {
             token: token(.metaRead, UInt64(length) << 24 | UInt64(buffer) << 16 | UInt64(id)))
     }
 
-    private func token(_ kind: DiskToken, _ payload: UInt64) -> Token {
+    func token(_ kind: DiskToken, _ payload: UInt64) -> Token {
         Token(kind: kind.rawValue, payload: payload)
     }
 
     // MARK: completions
 
     /// 0 for success; a short transfer is an error (B33).
-    private func errno(_ result: Int32, expected: UInt64) -> UInt8 {
+    func errno(_ result: Int32, expected: UInt64) -> UInt8 {
         if result < 0 { return UInt8(clamping: -result) }
         return UInt64(result) == expected ? 0 : UInt8(EIO)
     }
@@ -194,6 +228,12 @@ extension Daemon {
             tell(.metaWritten(id: id, errno: errno(result, expected: payload >> 24)))
         case .metaRead?: metaReadDone(id, Int(payload >> 16 & 0xff), result, payload >> 24)
         case .zero?: zeroDone(id, result)
+        case .bounceRead?:
+            bounceRead(Int(payload), result)
+            perform()
+        case .bounceWrite?:
+            bounceWritten(Int(payload), result)
+            perform()
         case .zeroWrite?: zeroWritten(id, errno(result, expected: payload >> 16), payload >> 16)
         case nil: invariantFailed("a completion of kind \(token.kind)")
         }
@@ -228,14 +268,37 @@ extension Daemon {
             late.append(.disk(slot: slot, errno: UInt8(EIO)))
             return
         }
-        disk.zeroing[slot] = DiskBuffers.Zeroing(offset: offset, left: UInt64(length), keep: keep)
+        var range = DiskBuffers.Zeroing(offset: offset, left: UInt64(length), keep: keep)
+        if !isAligned(offset, length) { range.cutEdges(blockSize: UInt64(disk.blockSize)) }
+        disk.zeroing[slot] = range
         continueZeroing(slot)
+    }
+
+    /// A part of a block at an end of the range.
+    private mutating func zeroEdge(_ slot: SlotID) {
+        guard let edge = disk.zeroing[slot]?.edges.popLast() else {
+            disk.zeroing[slot] = nil
+            late.append(.disk(slot: slot, errno: 0))
+            return
+        }
+        bounce(
+            Bounces.Request(
+                slot: slot, kind: .zeros, buffer: 0, offset: edge.offset, length: edge.length,
+                durable: false))
+    }
+
+    mutating func edgeZeroed(_ slot: SlotID, _ failure: UInt8) {
+        guard failure != 0 else { return zeroEdge(slot) }
+        disk.zeroing[slot] = nil
+        late.append(.disk(slot: slot, errno: failure))
     }
 
     /// Punch a hole, else zero the range, else write zeros.
     private mutating func continueZeroing(_ slot: SlotID) {
         guard let file = disk.file, let range = disk.zeroing[slot] else { return }
-        if disk.punches, !range.keep {
+        if range.left == 0 {
+            zeroEdge(slot)
+        } else if disk.punches, !range.keep {
             reactor.deallocate(
                 file, at: range.offset, length: range.left, .punchHole,
                 token: token(.zero, UInt64(slot)))
@@ -259,7 +322,6 @@ extension Daemon {
             continueZeroing(slot)
             return
         }
-        disk.zeroing[slot] = nil
         if result == 0 {
             if disk.punches, !range.keep {
                 disk.punchesFast = true
@@ -267,7 +329,7 @@ extension Daemon {
                 disk.zeroRangesFast = true
             }
         }
-        tell(.disk(slot: slot, errno: errno(result, expected: 0)))
+        endZeroing(slot, errno(result, expected: 0))
     }
 
     private mutating func zeroWritten(_ slot: SlotID, _ failure: UInt8, _ length: UInt64) {
@@ -275,12 +337,22 @@ extension Daemon {
         range.offset += length
         range.left -= length
         if failure != 0 || range.left == 0 {
-            disk.zeroing[slot] = nil
-            tell(.disk(slot: slot, errno: failure))
+            endZeroing(slot, failure)
             return
         }
         disk.zeroing[slot] = range
         continueZeroing(slot)
+    }
+
+    /// The whole blocks are done.
+    private mutating func endZeroing(_ slot: SlotID, _ failure: UInt8) {
+        if failure == 0, disk.zeroing[slot]?.edges.isEmpty == false {
+            zeroEdge(slot)
+            perform()
+            return
+        }
+        disk.zeroing[slot] = nil
+        tell(.disk(slot: slot, errno: failure))
     }
 
     // MARK: open and close
@@ -291,11 +363,6 @@ extension Daemon {
         guard backing == nil else { return nil }
         do throws(BackingFileError) {
             let opened = try BackingFile(opening: settings.disk)
-            guard opened.blockSize == 512 else {
-                return DiskProblem(
-                    "\(settings.disk): its blocks have \(opened.blockSize) bytes; "
-                        + "repd needs 512 so far")
-            }
             if let problem = openMetadata(settings.metaDisk) { return problem }
             do throws(SystemError) {
                 disk.file = try reactor.addFile(opened.descriptor)

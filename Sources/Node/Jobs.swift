@@ -111,7 +111,8 @@ extension Daemon {
                     10, "\(minor): Failure: (124) Device is attached to a disk (use detach first)")
                 return true
             }
-            return start(.attach(deviceSize: diskSize, metadata: metadata))
+            return start(
+                .attach(deviceSize: diskSize, blockSize: disk.blockSize, metadata: metadata))
         case .listen:
             do throws(SystemError) { try listenForPeer() } catch {
                 failJob(

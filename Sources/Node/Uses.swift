@@ -70,6 +70,8 @@ enum DiskToken: UInt8 {
     case metaWrite, metaRead
     /// A slot's range is being zeroed. Payload: slot.
     case zero
+    /// Blocks around a request that is no multiple of them. Payload: which bounce.
+    case bounceRead, bounceWrite
     /// Zeros are written because the disk cannot deallocate. Payload: slot, length.
     case zeroWrite
     /// The device of the meta data; the data's follows. Payload: as of `flush`.

@@ -375,6 +375,13 @@ package import Support
         return unsafe _overrideLifetime(bytes, borrowing: self)
     }
 
+    /// Between two places of the arena that do not overlap, none of them the kernel's at the moment.
+    package mutating func copy(from source: Int, to target: Int, length: Int) {
+        invariant(
+            source + length <= target || target + length <= source, "a copy onto itself")
+        unsafe place(target, length).copyMemory(from: place(source, length), byteCount: length)
+    }
+
     /// The bytes of a buffer that the kernel has no business with at the moment.
     @_lifetime(&self)
     package mutating func mutableBuffer(_ offset: Int, length: Int) -> MutableRawSpan {

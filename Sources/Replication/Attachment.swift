@@ -43,7 +43,7 @@ struct Attachment {
 
 extension ReplicationEngine {
     mutating func startAttach(
-        _ id: UInt32, _ deviceSize: UInt64, _ metadata: ExternalMetadata?
+        _ id: UInt32, _ deviceSize: UInt64, _ blockSize: Int, _ metadata: ExternalMetadata?
     ) {
         guard state.disk == .diskless, !diskInUse, attachment.stage == .none else {
             fail(id, 124, "Device is attached to a disk (use detach first)")
@@ -57,6 +57,11 @@ extension ReplicationEngine {
             finish(id, .noUpToDateDisk, "a Primary without a disk cannot attach one yet")
             return
         }
+        guard book.blockSize == blockSize || book.isEmpty else {
+            finish(id, .inTransientState)
+            return
+        }
+        book.blockSize = blockSize
         attachment = Attachment()
         attachment.id = id
         attachment.deviceSize = deviceSize

@@ -67,8 +67,8 @@ struct Pace: BitwiseCopyable {
 /// What an operator orders. The answer comes as a `CommandResult` with the same id.
 package enum AdministratorCommand: Equatable, Sendable {
     /// The backing disk is open and claimed, and so is what holds the meta data, if that is not the
-    /// disk itself; `deviceSize` in bytes.
-    case attach(deviceSize: UInt64, metadata: ExternalMetadata? = nil)
+    /// disk itself; `deviceSize` in bytes, `blockSize` what the disk's operations are multiples of.
+    case attach(deviceSize: UInt64, blockSize: Int = 512, metadata: ExternalMetadata? = nil)
     case detach(force: Bool)
     case connect(discardMyData: Bool)
     case disconnect(force: Bool)

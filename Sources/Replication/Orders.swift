@@ -64,7 +64,7 @@ extension ReplicationEngine {
             return
         }
         switch command {
-        case .attach(let size, let metadata): startAttach(id, size, metadata)
+        case .attach(let size, let block, let metadata): startAttach(id, size, block, metadata)
         case .detach(let force): startDetach(id, force: force)
         case .connect(let discard): startConnect(id, discard)
         case .disconnect(let force): startDisconnect(id, force: force)

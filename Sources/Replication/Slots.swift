@@ -96,6 +96,9 @@ package struct OrderBook: ~Copyable {
     private var waiting: Table<UInt16>
     private(set) var waitingCount = 0
     private var nextOrder: UInt64 = 0
+    /// Of the disk's blocks less one: what lies in the same block overlaps, because a part of it is
+    /// read, changed and written back (safety.md S1).
+    private var mask: UInt64 = 511
 
     init(capacity: Int) {
         starts = Table(repeating: 0, count: capacity)
@@ -104,11 +107,25 @@ package struct OrderBook: ~Copyable {
         waiting = Table(repeating: 0, count: capacity)
     }
 
+    var isEmpty: Bool { count == 0 && waitingCount == 0 }
+
+    /// Bytes; changes only while the book is empty.
+    var blockSize: Int {
+        get { Int(mask) + 1 }
+        set { mask = UInt64(newValue) - 1 }
+    }
+
+    @inline(__always)
+    private func range(_ slot: Slot) -> (start: UInt64, end: UInt64) {
+        (slot.offset & ~mask, (slot.end + mask) & ~mask)
+    }
+
     /// Gives `slot` the next place. - Returns: whether it may start at once.
     mutating func enter(_ id: SlotID, _ slots: inout Table<Slot>) -> Bool {
         let slot = slots[Int(id)]
         var conflicts: UInt16 = 0
-        for index in 0..<count where starts[index] < slot.end && slot.offset < ends[index] {
+        let (start, end) = range(slot)
+        for index in 0..<count where starts[index] < end && start < ends[index] {
             conflicts += 1
         }
         nextOrder += 1
@@ -116,8 +133,8 @@ package struct OrderBook: ~Copyable {
         slots[Int(id)].conflicts = conflicts
         // Plain reads hold nobody back; they only wait themselves.
         if slot.kind != .read, slot.kind != .peerRead {
-            starts[count] = slot.offset
-            ends[count] = slot.end
+            starts[count] = start
+            ends[count] = end
             owners[count] = id
             slots[Int(id)].place = UInt16(count)
             count += 1
@@ -146,7 +163,8 @@ package struct OrderBook: ~Copyable {
         for index in 0..<waitingCount {
             let waiter = waiting[index]
             let other = slots[Int(waiter)]
-            if other.order > order, start < other.end, other.offset < end {
+            let (otherStart, otherEnd) = range(other)
+            if other.order > order, start < otherEnd, otherStart < end {
                 slots[Int(waiter)].conflicts -= 1
                 if slots[Int(waiter)].conflicts == 0 {
                     ready.append(waiter)
