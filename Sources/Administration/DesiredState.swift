@@ -74,6 +74,7 @@ extension EffectiveResource {
         options.planAhead = volume.options.planAhead
         options.delayTarget = volume.options.delayTarget
         options.fillTarget = volume.options.fillTarget
+        options.diskTimeout = volume.options.diskTimeout
         options.flushWaitsForPeer = repd.flushWaitsForPeer
         options.kernelDevice = repd.kernelDevice
         options.resumeTimeout = repd.resumeTimeout

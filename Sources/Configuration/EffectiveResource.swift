@@ -185,7 +185,7 @@ extension ResourceConfiguration {
         ],
         .disk: [
             "al-extents", "resync-rate", "c-max-rate", "c-plan-ahead", "c-delay-target",
-            "c-fill-target",
+            "c-fill-target", "disk-timeout",
         ],
         .startup: ["wfc-timeout"],
         .repd: ["nbd-listen", "flush-waits-for-peer", "resume-timeout", "resume-limit"],

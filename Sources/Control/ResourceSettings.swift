@@ -111,6 +111,8 @@ extension ResourceSettings {
         package var delayTarget = 10
         /// Sectors.
         package var fillTarget = 100
+        /// Tenths of a second; 0: the disk may take any time.
+        package var diskTimeout = 0
         /// `nil`: the daemon decides.
         package var flushWaitsForPeer: Bool?
         package var kernelDevice: Bool?

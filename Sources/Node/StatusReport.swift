@@ -227,6 +227,7 @@ extension Daemon {
         options.maximumBuffers = set.maximumBuffers
         options.maximumEpochSize = set.maximumEpochSize
         options.logExtents = set.activityLogExtents
+        options.diskTimeout = set.diskTimeout > 0 ? .milliseconds(set.diskTimeout * 100) : nil
         if let limit = [set.resyncRate, set.maximumRate].compactMap({ $0 }).min() {
             options.resyncRateLimit = limit
         }

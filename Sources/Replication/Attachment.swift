@@ -62,6 +62,7 @@ extension ReplicationEngine {
             return
         }
         book.blockSize = blockSize
+        beginDiskWatch()
         attachment = Attachment()
         attachment.id = id
         attachment.deviceSize = deviceSize

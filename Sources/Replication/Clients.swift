@@ -280,14 +280,19 @@ extension ReplicationEngine {
         var slot = head
         while slot != none {
             let next = slots[Int(slot)].next
-            release(slot)
+            // What the disk still has, it gives back itself.
+            if !slots[Int(slot)].isDisowned || !slots[Int(slot)].diskPending { release(slot) }
             slot = next
         }
     }
 
     mutating func replied(_ id: UInt16) {
         let client = Int(requests[Int(id)].client)
-        freeRequests.give(id)
+        if requests[Int(id)].isAtDisk {
+            requests[Int(id)].isReplied = true
+        } else {
+            freeRequests.give(id)
+        }
         clients[client].users -= 1
         clients[client].bytes -= UInt64(requests[Int(id)].length)
         freeClientIfDone(client)

@@ -19,15 +19,22 @@ extension ReplicationEngine {
             return
         }
         flushOperations += 1
+        requests[Int(id)].isAtDisk = true
         output.commands.append(.flush(.client, index: id))
     }
 
     mutating func flushed(_ purpose: FlushPurpose, _ index: UInt16, _ errno: UInt8) {
         flushOperations -= 1
+        watch.answers &+= 1
         let errno = sabotaged(.trustsFailedFlush) ? 0 : errno
         if errno != 0, purpose != .meta { diskFailed("flush error \(errno)") }
         switch purpose {
         case .client:
+            requests[Int(index)].isAtDisk = false
+            if requests[Int(index)].isDisowned {
+                if requests[Int(index)].isReplied { freeRequests.give(index) }
+                return
+            }
             if errno != 0 || !diskUsable { requests[Int(index)].error = ReplyError.io }
             requests[Int(index)].flushed = true
             flushing.append(index)

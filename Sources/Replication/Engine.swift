@@ -99,6 +99,7 @@ package struct ReplicationEngine: ~Copyable {
     var crashedConnected = false
     var sole = SoleCopies()
     var resumption = Resumption()
+    var watch = DiskWatch()
     /// Where the disk is: a number that changes with every attach, so that old answers do not count.
     var diskInUse = false
 
@@ -257,6 +258,10 @@ struct Request: BitwiseCopyable {
     var epoch: UInt32 = 0
     var waitsForPeer = false
     var flushed = false
+    /// A flush that the disk has not answered; answered without it, and that answer gone.
+    var isAtDisk = false
+    var isDisowned = false
+    var isReplied = false
 }
 
 /// An NBD connection: its request that is still arriving, or that waits for a free place.

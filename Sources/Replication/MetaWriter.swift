@@ -264,6 +264,7 @@ extension ReplicationEngine {
 
     mutating func metaWritten(_ errno: UInt8) {
         meta.outstanding -= 1
+        watch.answers &+= 1
         guard errno == 0 else {
             metaFailed("write error \(errno)")
             return

@@ -31,6 +31,9 @@ package struct Options: Equatable, Sendable {
     package var flushWaitsForPeer: Bool?
     /// Which of two connections opened at the same moment is kept: ours, if our address is lower.
     package var keepsOwnConnection = false
+    /// An operation that the disk has not answered for this long, or at most twice as long, fails it;
+    /// `nil`: it may take any time.
+    package var diskTimeout: Duration?
     /// How long a demotion may take.
     package var demotionDeadline: Duration = .seconds(60)
     /// How long another node's answer to a state request is waited for.
@@ -40,9 +43,9 @@ package struct Options: Equatable, Sendable {
 
     /// What a connection was agreed upon with stays until the next one is made.
     package mutating func keepConnection(of old: Options) {
-        let logExtents = logExtents
+        let (logExtents, diskTimeout) = (logExtents, diskTimeout)
         self = old
-        self.logExtents = logExtents
+        (self.logExtents, self.diskTimeout) = (logExtents, diskTimeout)
     }
 
     package var waitsForPeer: Bool { flushWaitsForPeer ?? (replicationProtocol == .c) }

@@ -75,6 +75,10 @@ package struct Slot: BitwiseCopyable {
     var isSole = false
     /// Resync data that must not clear its bits: they were set again meanwhile.
     var keepsBits = false
+    /// It was at the disk already when that was looked at (disk-timeout).
+    var wasSeenAtDisk = false
+    /// Nobody waits for the disk's answer any more.
+    var isDisowned = false
 
     var end: UInt64 { offset + UInt64(length) }
     var firstBlock: Int { Int(offset >> 12) }

@@ -19,7 +19,7 @@ extension ReplicationEngine {
                 deadline = min(deadline, link.lastDataSent + pace.idleTime)
             }
         }
-        deadline = min(deadline, order.deadline)
+        deadline = min(deadline, order.deadline, watch.at)
         deadline = min(deadline, resync.finishBefore)
         if held.count > 0 { deadline = min(deadline, resync.exchangeLimit) }
         if resync.stage == .targetRunning || resync.stage == .sourceRunning {
@@ -68,6 +68,7 @@ extension ReplicationEngine {
                 "the peer did not send its bitmap within ko-count \(options.koCount) x timeout "
                     + "\(options.timeout), and writes wait for it")
         }
+        if now >= watch.at { lookAtDisk() }
         tickOrders()
     }
 

@@ -276,6 +276,10 @@ extension ReplicationEngine {
         diskOperations -= 1
         switch slot.kind {
         case .write, .zero:
+            guard !slot.isDisowned else {
+                releaseIfDone(id)
+                return
+            }
             writesAtDisk -= 1
             counters.diskWritten += UInt64(slot.length >> 9)
             slots[Int(id)].failed = failed
@@ -284,6 +288,10 @@ extension ReplicationEngine {
             settleWrite(id)
         case .read:
             counters.diskRead += UInt64(slot.length >> 9)
+            guard !slot.isDisowned else {
+                release(id)
+                return
+            }
             if failed {
                 diskFailed("read error \(errno) at sector \(slot.sector)")
                 requests[Int(slot.request)].error = ReplyError.io
@@ -302,7 +310,7 @@ extension ReplicationEngine {
     /// Answers the write when the disk and, if asked for, the peer are done with it.
     mutating func settleWrite(_ id: SlotID) {
         let slot = slots[Int(id)]
-        let isLocal = !slot.diskPending || sabotaged(.acksBeforeLocal)
+        let isLocal = !slot.diskPending || slot.isDisowned || sabotaged(.acksBeforeLocal)
         guard isLocal, !slot.ackPending, !slot.settled else {
             releaseIfDone(id)
             return
@@ -325,14 +333,18 @@ extension ReplicationEngine {
 
     private mutating func releaseIfDone(_ id: SlotID) {
         let slot = slots[Int(id)]
-        guard slot.settled, !slot.sendPending, !slot.diskPending else { return }
+        guard slot.settled, !slot.sendPending, !slot.diskPending || slot.isDisowned else { return }
         if slot.entry != none {
+            // The entry may belong to another slot before the disk gives this one back.
+            slots[Int(id)].entry = none
+            slots[Int(id)].logged = false
             transfer.entries[Int(slot.entry)].slot = none
             endEntryIfDone(slot.entry)
         } else if slot.logged {
             log.release(slot.firstExtent, through: slot.lastExtent)
+            slots[Int(id)].logged = false
         }
-        release(id)
+        if !slot.diskPending { release(id) }
     }
 
     mutating func sent(_ id: SlotID) {

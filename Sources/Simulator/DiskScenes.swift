@@ -155,6 +155,47 @@ extension World {
         expectSuccess(ask(0, .flush))
     }
 
+    /// Operations that take twenty seconds, under disk-timeout of half a second; by the seed on the
+    /// Primary or on its peer.
+    func playStuckDisk() {
+        expectPair()
+        expectPrimary(0)
+        for block in 0..<8 { expectSuccess(ask(block % 4, .write, block: block)) }
+        let node = nodes[Int(profile.seed % 2)]
+        node.slowness = 100_000
+        var asked: [Int] = []
+        for block in 0..<12 {
+            asked.append(ask(block % 4, .write, block: block + (block % 3) * 40))
+            if block % 4 == 1 { asked.append(ask(block % 4, .read, block: block, blocks: 8)) }
+            if block % 4 == 2 { asked.append(ask(block % 4, .flush)) }
+        }
+        expect("every answer", within: .seconds(4)) { [self] in
+            asked.allSatisfy { operations[$0].answered }
+        }
+        if node.index == 1 {
+            // The Primary has nothing to do with it.
+            for number in asked { expectSuccess(number) }
+            expectSuccess(ask(0, .write, block: 3))
+        }
+        if node.index == 0 {
+            // Not even for the disk that is stuck: the other node can take over.
+            demote(nodes[0])
+            expect("the demotion") { [self] in
+                nodes[0].engine.state.role == .secondary && director.isFree(0)
+                    && nodes[1].engine.state.peer == .secondary
+            }
+            expectPrimary(1)
+            expectSuccess(ask(0, .write, block: 5))
+        }
+        // What is at the disk comes back in its time; what comes then is quick.
+        node.slowness = 1
+        expect("the end of the disk's operations", within: .seconds(400)) {
+            node.engine.state.disk == .diskless && node.running == 0
+        }
+        attach(node)
+        expectPair()
+    }
+
     /// A Primary alone, whose log has room for two of four extents.
     func playEvictions() {
         expectPair()

@@ -17,6 +17,7 @@ package struct Profile {
     var maximumEpochSize = 2048
     var compressesBitmap = true
     var koCount = 7
+    var diskTimeout: Duration?
     var hasCache = [true, true]
     /// By node: its peer takes it for a kernel, because the private feature bit is masked away.
     var hidesRepd = [false, false]
@@ -118,6 +119,7 @@ package struct Profile {
         default: break
         }
         isSupervised = random.chance(1, in: 3)
+        if random.chance(1, in: 8) { diskTimeout = .milliseconds(pick([100, 300, 1000])) }
     }
 
     var options: Options {
@@ -128,6 +130,7 @@ package struct Profile {
         options.maximumEpochSize = maximumEpochSize
         options.compressesBitmap = compressesBitmap
         options.koCount = koCount
+        options.diskTimeout = diskTimeout
         options.timeout = .seconds(1)
         options.pingInterval = hasSlowPings ? .seconds(200) : .seconds(2)
         options.pingTimeout = .milliseconds(500)

@@ -192,10 +192,10 @@ node_began_resync() {
     node_log_since "$1" 'began resync as' | sed -n 's/.*: \([0-9]*\) blocks.*/\1/p' | tail -n 1
 }
 
-# node_writes: a's disk has been written to since it was asked first.
+# node_writes [NODE]: the disk of a, or of this node, has been written to since it was asked first.
 node_writes() {
     local now
-    now=$(node_value a dw)
+    now=$(node_value "${1:-a}" dw)
     [[ -n $now ]] || return 1
     [[ $now -gt ${node_wrote:-$now} ]] && { unset node_wrote; return 0; }
     node_wrote=${node_wrote:-$now}
