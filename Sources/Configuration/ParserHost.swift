@@ -26,12 +26,13 @@ extension Parser {
             if token.isPunctuation("}") { break }
             try parseHostItem(&host)
         }
-        if host.volumes.contains(where: \.isImplicit), !host.volumes.allSatisfy(\.isImplicit) {
-            complaints.append(
-                "\(location): in resource \(resource): "
-                    + "you must not mix implicit and explicit volumes")
-        }
+        if host.mixesVolumes { complainOfMixedVolumes(resource) }
         return host
+    }
+
+    mutating func complainOfMixedVolumes(_ resource: String) {
+        complaints.append(
+            "\(location): in resource \(resource): you must not mix implicit and explicit volumes")
     }
 
     /// One name or more; afterwards the token behind them is looked at.
@@ -303,6 +304,10 @@ extension Parser {
 }
 
 extension HostConfiguration {
+    var mixesVolumes: Bool {
+        volumes.contains(where: \.isImplicit) && !volumes.allSatisfy(\.isImplicit)
+    }
+
     /// Fills in what the resource says for all its hosts.
     mutating func inherit(_ defaults: [VolumeConfiguration]) {
         for common in defaults {
