@@ -204,12 +204,20 @@ extension Parser {
         }
         var minor: Int?
         if token.kind == .word, token.text == "minor" {
-            minor = try expectInteger("minor", in: 0...((1 << 20) - 1))
+            minor = try expectInteger("minor", in: Self.minors)
             try advance()
         }
         try expectCurrent(";")
         volume.minor = checkDevice(volume.devicePath, minor, at: start)
+        if minor == nil, let found = volume.minor, !Self.minors.contains(found) {
+            complaints.append(
+                "\(start): minor \(found) out of range "
+                    + "[\(Self.minors.lowerBound)..\(Self.minors.upperBound)].")
+        }
     }
+
+    /// What a kernel has of them.
+    private static let minors = 0...((1 << 20) - 1)
 
     /// - Returns: the minor, or `nil` after a complaint.
     private mutating func checkDevice(

@@ -168,6 +168,14 @@ import Testing
             })
     }
 
+    @Test(arguments: ["/dev/drbd1048576", "/dev/nbd1048576", "drbd123456789"])
+    func `a minor in the name of a device has the limits of any other`(device: String) {
+        let text = resource().replacing("device /dev/drbd0;", with: "device \(device);")
+        #expect(complaints(text).first?.hasSuffix("out of range [0..1048575].") == true)
+        let largest = resource().replacing("device /dev/drbd0;", with: "device drbd1048575;")
+        #expect(complaints(largest) == [])
+    }
+
     @Test func `volumes are numbers, once for each host, and complete`() {
         let text = resource().replacing("device /dev/drbd0;", with: "")
         #expect(complaints(text).map { $0.hasSuffix("'device' keyword missing.") } == [true, true])
