@@ -1,13 +1,14 @@
 import MetaDisk
 import Support
 
-/// A device in memory of which only blocks that were written take space.
+/// A device in memory of which only what is not zero takes space.
 ///
 /// It lets nobody read or write outside the meta data.
 struct MetaDevice: MetaAccess {
     /// The super block, the log and the bitmap.
     let allowed: [Range<UInt64>]
-    private var blocks: [UInt64: [UInt8]] = [:]
+    /// Sectors that are not zero, as words.
+    private var sectors: [UInt64: [UInt64]] = [:]
 
     init(_ location: MetaLocation) {
         let bitmapEnd = location.bitmapOffset + location.bitmapCapacityBytes
@@ -21,26 +22,25 @@ struct MetaDevice: MetaAccess {
     mutating func read(at offset: UInt64, into bytes: inout MutableRawSpan) throws(Never) {
         check(offset, bytes.byteCount)
         for place in stride(from: 0, to: bytes.byteCount, by: 512) {
-            let sector = blocks[offset + UInt64(place)]
-            for index in 0..<512 { bytes[Field<UInt8>(at: place + index)] = sector?[index] ?? 0 }
+            let sector = sectors[offset + UInt64(place)]
+            for index in 0..<64 {
+                bytes[Field<UInt64>(at: place + 8 * index)] = sector?[index] ?? 0
+            }
         }
     }
 
     mutating func write(_ bytes: RawSpan, at offset: UInt64) throws(Never) {
         check(offset, bytes.byteCount)
         for place in stride(from: 0, to: bytes.byteCount, by: 512) {
-            var isZero = true
-            for index in stride(from: 0, to: 512, by: 8) where isZero {
-                isZero = bytes[Field<UInt64>(at: place + index)] == 0
-            }
-            blocks[offset + UInt64(place)] =
-                isZero ? nil : (0..<512).map { bytes[Field<UInt8>(at: place + $0)] }
+            let words = (0..<64).map { bytes[Field<UInt64>(at: place + 8 * $0)] }
+            let isZero = words.allSatisfy { $0 == 0 }
+            sectors[offset + UInt64(place)] = isZero ? nil : words
         }
     }
 
     mutating func zero(_ range: Range<UInt64>) throws(Never) {
         check(range.lowerBound, Int(range.count))
-        for offset in blocks.keys where range.contains(offset) { blocks[offset] = nil }
+        for offset in sectors.keys where range.contains(offset) { sectors[offset] = nil }
     }
 
     mutating func flush() throws(Never) {}

@@ -128,7 +128,7 @@ enum MetaDiskTarget {
     // MARK: small texts
 
     private static func checkTexts(_ input: inout Input) {
-        checkForeignContent(&input)
+        guard input.byte() & 1 == 1 else { return checkForeignContent(&input) }
         let text = String(decoding: input.rest(), as: UTF8.self)
         var superblock = Superblock.blank
         do throws(GenerationTextError) {
