@@ -12,6 +12,11 @@ enum ControlTarget {
         switch kind % 4 {
         case 0:
             checkStable(text, ControlCoding.decodeRequest, ControlCoding.encode)
+            switch (try? ControlCoding.decodeRequest(text))?.command {
+            case .up(let settings), .attach(let settings), .connect(let settings, _):
+                check(settings)
+            default: break
+            }
         case 1:
             checkStable(text, ControlCoding.decodeReply, ControlCoding.encode)
             if let reply = try? ControlCoding.decodeReply(text), let status = reply.status {
@@ -19,6 +24,7 @@ enum ControlTarget {
             }
         case 2:
             checkStable(text, ControlCoding.decodeState, ControlCoding.encode)
+            if let state = try? ControlCoding.decodeState(text) { check(state.settings) }
         default:
             checkLines(text, seed: UInt64(kind))
         }
@@ -51,6 +57,23 @@ enum ControlTarget {
             invariant(!error.description.isEmpty, "refused without a word")
             return nil
         }
+    }
+
+    /// A daemon can calculate with every number.
+    private static func check(_ settings: ResourceSettings) {
+        let options = settings.options
+        var numbers = [
+            settings.volume, settings.minor, options.timeout, options.pingInterval,
+            options.pingTimeout, options.connectInterval, options.koCount, options.maximumBuffers,
+            options.maximumEpochSize, options.sendBufferSize, options.receiveBufferSize,
+            options.planAhead, options.delayTarget, options.fillTarget, options.resumeTimeout,
+            options.resumeLimit,
+        ]
+        numbers += [options.activityLogExtents, options.resyncRate, options.maximumRate]
+            .compactMap(\.self)
+        if case .indexed(_, let slot) = settings.metaDisk { numbers.append(slot) }
+        let limits = 0...10_485_760
+        invariant(numbers.allSatisfy(limits.contains), "settings with \(numbers)")
     }
 
     /// What repctl prints of a daemon's answer.
