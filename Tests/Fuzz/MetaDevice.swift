@@ -5,18 +5,20 @@ import Support
 ///
 /// It lets nobody read or write outside the meta data.
 struct MetaDevice: MetaAccess {
-    /// The super block, the log and the bitmap.
-    let allowed: [Range<UInt64>]
+    /// The super block, the log and the bitmap, of every place that meta data have.
+    private let allowed: [Range<UInt64>]
     /// Sectors that are not zero, as words.
     private var sectors: [UInt64: [UInt64]] = [:]
 
-    init(_ location: MetaLocation) {
-        let bitmapEnd = location.bitmapOffset + location.bitmapCapacityBytes
-        let logEnd = location.logOffset + UInt64(location.logBlockCount) * 4096
-        allowed = [
-            location.superblockOffset..<location.superblockOffset + 4096,
-            location.logOffset..<logEnd, location.bitmapOffset..<bitmapEnd,
-        ]
+    init(_ locations: MetaLocation...) {
+        allowed = locations.flatMap { location in
+            let bitmapEnd = location.bitmapOffset + location.bitmapCapacityBytes
+            let logEnd = location.logOffset + UInt64(location.logBlockCount) * 4096
+            return [
+                location.superblockOffset..<location.superblockOffset + 4096,
+                location.logOffset..<logEnd, location.bitmapOffset..<bitmapEnd,
+            ]
+        }
     }
 
     mutating func read(at offset: UInt64, into bytes: inout MutableRawSpan) throws(Never) {

@@ -7,12 +7,13 @@ import Support
 enum MetaDiskTarget {
     static func run(_ bytes: [UInt8]) {
         var input = Input(bytes)
-        switch input.byte() % 5 {
+        switch input.byte() % 6 {
         case 0: checkSuperblock(&input)
         case 1: LogFuzz.run(&input)
         case 2: DumpFuzz.read(&input)
         case 3: DumpFuzz.write(&input)
-        default: checkTexts(&input)
+        case 4: checkTexts(&input)
+        default: RelocationFuzz.run(&input)
         }
     }
 
