@@ -5,8 +5,12 @@ import PackageDescription
 let faults: [SwiftSetting] =
     Context.environment["REPD_FAULTS"] == nil ? [] : [.define("REPD_FAULTS")]
 
+/// Coverage for the fuzz targets (scripts/fuzz); their libraries are built with it into a path of
+/// their own.
+let isFuzzing = Context.environment["REPD_FUZZ"] != nil
+
 let settings: [SwiftSetting] =
-    faults + [
+    faults + (isFuzzing ? [.unsafeFlags(["-sanitize=fuzzer"])] : []) + [
         .enableUpcomingFeature("ExistentialAny"),
         .enableUpcomingFeature("InternalImportsByDefault"),
         .enableUpcomingFeature("MemberImportVisibility"),
@@ -38,6 +42,14 @@ func tests(
     .testTarget(
         name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
 }
+
+/// What libFuzzer runs; the linker finds it with lld only, and no other build knows the target.
+let fuzzTarget: Target = .executableTarget(
+    name: "repd-fuzz",
+    dependencies: ["Configuration", "Control", "MetaDisk", "NBD", "Status", "Support"],
+    path: "Tests/Fuzz", exclude: ["corpus", "dictionaries"],
+    swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])],
+    linkerSettings: [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])])
 
 let package = Package(
     name: "repd",
@@ -96,5 +108,5 @@ let package = Package(
                 "Status", "Support", parser,
             ]),
         tests("SimulatorTests", ["DRBDWire", "Simulator", "Replication", "Support"]),
-    ]
+    ] + (isFuzzing ? [fuzzTarget] : [])
 )

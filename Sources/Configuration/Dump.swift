@@ -57,8 +57,13 @@ package struct ConfigurationDump {
 
     /// In quotes only where the language needs them.
     static func quoted(_ text: String) -> String {
-        guard text.isEmpty || !text.utf8.allSatisfy(Lexer.isWordByte) else { return text }
-        let escaped = text.map { $0 == "\"" || $0 == "\\" ? "\\\($0)" : String($0) }.joined()
+        let isWord =
+            (1...Lexer.maximumWord).contains(text.utf8.count)
+            && text.utf8.allSatisfy(Lexer.isWordByte)
+        guard !isWord else { return text }
+        // Scalar by scalar, as the reader does: a combining mark makes a quote another character.
+        let escaped = text.unicodeScalars.map { $0 == "\"" || $0 == "\\" ? "\\\($0)" : "\($0)" }
+            .joined()
         return "\"\(escaped)\""
     }
 

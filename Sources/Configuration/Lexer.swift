@@ -156,7 +156,7 @@ struct Lexer {
         let start = position
         while let byte = peek(), Self.isWordByte(byte) { position += 1 }
         let range = start..<position
-        guard range.count <= Self.maximumWord else { throw tooLong("Token too long", range) }
+        guard range.count <= Self.maximumWord else { throw refusal("Token too long", range) }
         return token(Self.kind(of: bytes[range]), from: start)
     }
 
@@ -168,9 +168,12 @@ struct Lexer {
             position += 1
             if byte == UInt8(ascii: "\"") {
                 guard content.count <= Self.maximumString else {
-                    throw tooLong("Double quoted string too long", start..<position)
+                    throw refusal("Double quoted string too long", start..<position)
                 }
-                let text = String(decoding: content, as: UTF8.self)
+                // Other bytes would become other characters: a path or a secret that nobody wrote. And
+                // a path ends at its first zero byte.
+                guard let text = String(validating: content, as: UTF8.self), !content.contains(0)
+                else { throw refusal("Double quoted string is not UTF-8", start..<position) }
                 return Token(kind: .quoted, text: text, line: line)
             }
             guard byte == UInt8(ascii: "\\"), let escaped = peek(), escaped != UInt8(ascii: "\n")
@@ -181,12 +184,12 @@ struct Lexer {
             content.append(escaped)
             position += 1
         }
-        throw tooLong(
+        throw refusal(
             "Unterminated double quoted string\n  we don't allow embedded newlines\n ",
             start..<position)
     }
 
-    private func tooLong(_ what: String, _ range: Range<Int>) -> ConfigurationError {
+    private func refusal(_ what: String, _ range: Range<Int>) -> ConfigurationError {
         ConfigurationError(["\(file):\(line): \(what) >>>\(Complaint.cut(text(range)))<<<"])
     }
 

@@ -26,12 +26,13 @@ extension Parser {
             if token.isPunctuation("}") { break }
             try parseHostItem(&host)
         }
-        if host.volumes.contains(where: \.isImplicit), !host.volumes.allSatisfy(\.isImplicit) {
-            complaints.append(
-                "\(location): in resource \(resource): "
-                    + "you must not mix implicit and explicit volumes")
-        }
+        if host.mixesVolumes { complainOfMixedVolumes(resource) }
         return host
+    }
+
+    mutating func complainOfMixedVolumes(_ resource: String) {
+        complaints.append(
+            "\(location): in resource \(resource): you must not mix implicit and explicit volumes")
     }
 
     /// One name or more; afterwards the token behind them is looked at.
@@ -203,12 +204,20 @@ extension Parser {
         }
         var minor: Int?
         if token.kind == .word, token.text == "minor" {
-            minor = try expectInteger("minor", in: 0...((1 << 20) - 1))
+            minor = try expectInteger("minor", in: Self.minors)
             try advance()
         }
         try expectCurrent(";")
         volume.minor = checkDevice(volume.devicePath, minor, at: start)
+        if minor == nil, let found = volume.minor, !Self.minors.contains(found) {
+            complaints.append(
+                "\(start): minor \(found) out of range "
+                    + "[\(Self.minors.lowerBound)..\(Self.minors.upperBound)].")
+        }
     }
+
+    /// What a kernel has of them.
+    private static let minors = 0...((1 << 20) - 1)
 
     /// - Returns: the minor, or `nil` after a complaint.
     private mutating func checkDevice(
@@ -303,6 +312,10 @@ extension Parser {
 }
 
 extension HostConfiguration {
+    var mixesVolumes: Bool {
+        volumes.contains(where: \.isImplicit) && !volumes.allSatisfy(\.isImplicit)
+    }
+
     /// Fills in what the resource says for all its hosts.
     mutating func inherit(_ defaults: [VolumeConfiguration]) {
         for common in defaults {

@@ -37,8 +37,14 @@ extension Parser {
                     "\(volume.location): in the common section, there are no volumes allowed.")
             }
         }
+        let isToldAlready = resource.hosts.contains(where: \.mixesVolumes)
         for index in resource.hosts.indices {
             resource.hosts[index].inherit(defaults.volumes)
+        }
+        if !isToldAlready, resource.hosts.contains(where: \.mixesVolumes) {
+            complainOfMixedVolumes(resource.name)
+        }
+        for index in resource.hosts.indices {
             try finishHost(resource.hosts[index], of: resource.name, isCommon: isCommon)
         }
         compareVolumes(resource)

@@ -15,7 +15,9 @@ package enum ControlCoding {
 
     /// - Parameter line: without its newline.
     package static func decodeRequest(_ line: [UInt8]) throws(ControlError) -> ControlRequest {
-        try message(line)
+        let request: ControlRequest = try message(line)
+        try check(request.command.settings)
+        return request
     }
 
     /// - Parameter line: without its newline.
@@ -29,7 +31,13 @@ package enum ControlCoding {
     }
 
     package static func decodeState(_ bytes: [UInt8]) throws(ControlError) -> SavedState {
-        try message(bytes)
+        let state: SavedState = try message(bytes)
+        try check(state.settings)
+        return state
+    }
+
+    private static func check(_ settings: ResourceSettings?) throws(ControlError) {
+        if let complaint = settings?.complaint { throw .malformed(detail: complaint) }
     }
 
     /// For `status --json`: one object for each resource, to be read by people as well.

@@ -22,6 +22,19 @@ package enum ControlCommand: Codable, Equatable, Sendable {
     case waitSync(timeout: Int?)
 }
 
+extension ControlCommand {
+    /// The settings that come with it.
+    var settings: ResourceSettings? {
+        switch self {
+        case .up(let settings), .attach(let settings), .connect(let settings, _): settings
+        case .ping, .detach, .disconnect, .primary, .secondary, .invalidate, .down, .upgrade,
+            .status,
+            .waitConnect, .waitSync:
+            nil
+        }
+    }
+}
+
 package struct ControlRequest: Codable, Equatable, Sendable {
     package var version = ControlProtocol.version
     package var command: ControlCommand

@@ -124,3 +124,47 @@ extension ResourceSettings {
         package init() {}
     }
 }
+
+extension ResourceSettings {
+    /// What no configuration says, nil if there is nothing: the numbers have the limits of the
+    /// configuration (reference, section 2), and a daemon calculates with them.
+    var complaint: String? {
+        var numbers: [(name: String, value: Int?, range: ClosedRange<Int>)] = [
+            ("volume", volume, 0...65_535),
+            ("minor", minor, 0...1_048_575),
+        ]
+        if case .indexed(_, let slot) = metaDisk { numbers.append(("slot", slot, 0...65_535)) }
+        numbers += options.numbers
+        for (name, value, range) in numbers {
+            guard let value, !range.contains(value) else { continue }
+            return "'\(name)' is \(value), out of range "
+                + "(\(range.lowerBound)...\(range.upperBound))"
+        }
+        return nil
+    }
+}
+
+extension ResourceSettings.Options {
+    fileprivate var numbers: [(name: String, value: Int?, range: ClosedRange<Int>)] {
+        [
+            ("timeout", timeout, 1...600),
+            ("pingInterval", pingInterval, 1...120),
+            ("pingTimeout", pingTimeout, 1...300),
+            ("connectInterval", connectInterval, 1...120),
+            ("koCount", koCount, 0...200),
+            ("maximumBuffers", maximumBuffers, 32...131_072),
+            ("maximumEpochSize", maximumEpochSize, 1...20_000),
+            ("sendBufferSize", sendBufferSize, 0...10_485_760),
+            ("receiveBufferSize", receiveBufferSize, 0...10_485_760),
+            ("activityLogExtents", activityLogExtents, 67...65_534),
+            ("resyncRate", resyncRate, 1...4_194_304),
+            ("maximumRate", maximumRate, 250...4_194_304),
+            ("planAhead", planAhead, 0...300),
+            ("delayTarget", delayTarget, 1...100),
+            ("fillTarget", fillTarget, 0...1_048_576),
+            ("diskTimeout", diskTimeout, 0...6000),
+            ("resumeTimeout", resumeTimeout, 0...3600),
+            ("resumeLimit", resumeLimit, 0...1000),
+        ]
+    }
+}

@@ -225,7 +225,9 @@ private struct DumpTokens {
         let text = try word()
         if text.hasPrefix("0x") {
             let digits = text.utf8.count - 2
-            guard digits == 8 || digits == 16, let value = UInt64(text.dropFirst(2), radix: 16)
+            // UInt64 takes a sign, too.
+            guard digits == 8 || digits == 16, let value = UInt64(text.dropFirst(2), radix: 16),
+                text.dropFirst(2).allSatisfy(\.isHexDigit)
             else {
                 throw complaint(
                     "invalid hex number (only 8 or 16 hex digits accepted): \(text)")

@@ -29,8 +29,9 @@ extension Superblock {
         for (index, member) in members.enumerated() where !member.isEmpty {
             if index < places.count {
                 let digits = member.hasPrefix("0x") ? member.dropFirst(2) : member
+                // UInt64 takes signs, too.
                 guard digits.utf8.count <= 16, let value = UInt64(digits, radix: 16),
-                    digits.first != "+"
+                    digits.allSatisfy(\.isHexDigit)
                 else { throw .noNumber(String(member)) }
                 changed.uuids[keyPath: places[index]] = value
             } else if member == "0" {

@@ -8,7 +8,7 @@ import Support
 package struct MetaDump {
     private let superblock: Superblock
     private let location: MetaLocation
-    /// Sectors, cut to what the device can hold.
+    /// Sectors, cut to what whole pages on the device can describe: the bitmap is read in such.
     private let size: UInt64
     private var bitmap: BitmapText
 
@@ -16,7 +16,7 @@ package struct MetaDump {
     package init(superblock: Superblock, location: MetaLocation) {
         self.superblock = superblock
         self.location = location
-        size = min(superblock.lastAgreedSize, location.capacity)
+        size = min(superblock.lastAgreedSize, location.usableCapacity(dataSectors: .max))
         bitmap = BitmapText(byteCount: BitmapLayout.byteCount(sectors: size))
     }
 

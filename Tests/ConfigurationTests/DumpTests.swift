@@ -1,5 +1,6 @@
-import Configuration
 import Testing
+
+@testable import Configuration
 
 @Suite struct DumpTests {
     /// What DRBD's tool printed, without what the reference calls its slips.
@@ -85,6 +86,16 @@ import Testing
             try ConfigurationFile.read("/etc/drbd.conf", from: files)
         }
         #expect("exit code \(error.exitCode)\n\(error.text)\n" == refusal)
+    }
+
+    @Test(arguments: [
+        "a\"b", "a\\b", "a\"\u{301}b", "\\\u{301}", "", "a b", "ü",
+        String(repeating: "x", count: 255),
+    ])
+    func `a string is quoted so that it is read as it was`(text: String) throws {
+        var lexer = Lexer(Array((ConfigurationDump.quoted(text) + ";").utf8), file: "f")
+        #expect(try lexer.next().text == text)
+        #expect(try lexer.next().text == ";")
     }
 
     @Test func `one resource is dumped without the header and with its own section`() throws {

@@ -57,6 +57,13 @@ import Testing
         #expect(throws: ConfigurationError.self) { try tokens("\"abc\\\n\"") }
     }
 
+    @Test(arguments: [[0xfc], [0x61, 0x00], [0xed, 0xa0, 0x80]] as [[UInt8]])
+    func `a string that is not UTF-8 is refused, not changed`(content: [UInt8]) throws {
+        var lexer = Lexer(Array("\n\"".utf8) + content + Array("\";".utf8), file: "f")
+        let error = try #require(throws: ConfigurationError.self) { try lexer.next() }
+        #expect(error.text.hasPrefix("f:2: Double quoted string is not UTF-8 >>>\""))
+    }
+
     @Test func `an IPv6 address keeps its colons and its scope`() throws {
         var lexer = Lexer(Array(" fe80::1%eth0 ]:7788".utf8), file: "f")
         let token = try lexer.nextInIPv6()

@@ -155,6 +155,27 @@ import Testing
         #expect(try read(resource(name: "net")).resources[0].name == "net")
     }
 
+    @Test(arguments: [
+        // A volume of the resource joins the statements of its hosts.
+        "volume 1 { device minor 1; disk /dev/c; meta-disk internal; }",
+        "device minor 1; disk /dev/c; meta-disk internal; volume 1 { device minor 2; "
+            + "disk /dev/d; meta-disk internal; }",
+    ])
+    func `a resource has volumes or is one, whoever says so`(statements: String) {
+        #expect(
+            complaints(resource(statements)).contains {
+                $0.hasSuffix("in resource r0: you must not mix implicit and explicit volumes")
+            })
+    }
+
+    @Test(arguments: ["/dev/drbd1048576", "/dev/nbd1048576", "drbd123456789"])
+    func `a minor in the name of a device has the limits of any other`(device: String) {
+        let text = resource().replacing("device /dev/drbd0;", with: "device \(device);")
+        #expect(complaints(text).first?.hasSuffix("out of range [0..1048575].") == true)
+        let largest = resource().replacing("device /dev/drbd0;", with: "device drbd1048575;")
+        #expect(complaints(largest) == [])
+    }
+
     @Test func `volumes are numbers, once for each host, and complete`() {
         let text = resource().replacing("device /dev/drbd0;", with: "")
         #expect(complaints(text).map { $0.hasSuffix("'device' keyword missing.") } == [true, true])

@@ -119,6 +119,37 @@ import Testing
         #expect("\(error)".hasPrefix(reason), "\(error)")
     }
 
+    @Test(arguments: [
+        ("\"timeout\":60", "\"timeout\":9223372036854775807"),
+        ("\"timeout\":60", "\"timeout\":0"), ("\"koCount\":7", "\"koCount\":-1"),
+        ("\"activityLogExtents\":257", "\"activityLogExtents\":66"),
+        ("\"minor\":0", "\"minor\":1048576"), ("\"volume\":0", "\"volume\":-1"),
+        ("\"resumeLimit\":5", "\"resumeLimit\":1001"),
+    ])
+    func `settings that no configuration can have are refused`(_ good: String, _ bad: String)
+        throws
+    {
+        func damaged(_ line: [UInt8]) throws -> [UInt8] {
+            let text = String(decoding: line, as: UTF8.self)
+            try #require(text.contains(good))
+            return Array(text.replacing(good, with: bad).utf8)
+        }
+        let commands: [ControlCommand] = [
+            .up(Self.settings), .attach(Self.settings),
+            .connect(Self.settings, discardMyData: false),
+        ]
+        for command in commands {
+            let line = try damaged(try ControlCoding.encode(ControlRequest(command)))
+            let error = try #require(throws: ControlError.self) {
+                try ControlCoding.decodeRequest(line)
+            }
+            #expect("\(error)".contains("out of range"), "\(error)")
+        }
+        let state = SavedState(settings: Self.settings, attached: true, connected: true)
+        let bytes = try damaged(try ControlCoding.encode(state))
+        #expect(throws: ControlError.self) { try ControlCoding.decodeState(bytes) }
+    }
+
     @Test func `a state that does not exist is refused`() throws {
         let line = try ControlCoding.encode(ControlReply(status: Self.snapshot))
         let text = String(decoding: line, as: UTF8.self)

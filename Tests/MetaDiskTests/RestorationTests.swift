@@ -150,6 +150,8 @@ import Testing
             ("\"v08\"", "\"v09\"", "dump is 'v09' you requested 'v08'."),
             ("\"v08\"", "\"v08", "a string without end"),
             ("0x00000091", "0x91", "line 4: invalid hex number"),
+            ("0x00000091", "0x+0000091", "line 4: invalid hex number"),
+            ("0x00000000000000FF", "0x-000000000000000", "invalid hex number"),
             ("0x00000091", "0x0000000000000091", "an 8-digit hex number expected"),
             ("uuid {", "uuid", "line 3: opening brace ({) expected"),
             ("4096; device", "8192; device", "Invalid value for bm-byte-per-bit: 8192"),
@@ -230,6 +232,7 @@ import Testing
     @Test(
         arguments: [
             ("xyz", .noNumber("xyz")), ("+1", .noNumber("+1")), ("-1", .noNumber("-1")),
+            ("-0", .noNumber("-0")), ("0x-0", .noNumber("0x-0")), ("0x+1", .noNumber("0x+1")),
             ("11112222333344445", .noNumber("11112222333344445")), ("1:2:3:4:2", .noFlag("2")),
             ("1:2:3:4:0:0:0:0:0:0:0:0", .tooMany(12)),
         ] as [(String, GenerationTextError)])

@@ -176,6 +176,19 @@ import Testing
         }
     }
 
+    @Test func `a dump does not read a last page that reaches over the end`() throws {
+        let size: UInt64 = (1 << 20) + 512
+        let superblock = try Self.fresh(.flexExternal, size: size) {
+            $0.lastAgreedSize = 64_749_568 + 1
+        }
+        let location = try superblock.locate(deviceSize: size, placement: .flexExternal)
+        let dump = MetaDump(superblock: superblock, location: location)
+        #expect(dump.bitmapBytes == 247 * 4096)
+        let text = String(decoding: dump.opening(header: []), as: UTF8.self)
+        #expect(
+            text.hasPrefix("# la-size-sect was too big (64749569), truncated (64749568)!\n"))
+    }
+
     @Test func `a recorded size without room for a bitmap is refused`() throws {
         let superblock = try Self.fresh(.flexExternal) { $0.mdSizeSectors = 72 }
         #expect(throws: MetaDiskError.badField(name: "md_size_sect", found: 72, expected: 80)) {
