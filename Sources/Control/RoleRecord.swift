@@ -12,6 +12,8 @@ package struct RoleRecord: Equatable, Sendable {
     package var disk: String
     /// Generations that the disk may name, the latest first; bit 0 does not count.
     package var generations: [UInt64]
+    /// When the process died: nanoseconds of CLOCK_BOOTTIME; `nil` as long as it lives.
+    package var died: UInt64?
 
     package init(boot: String, process: Int32, disk: String, generations: [UInt64]) {
         self.boot = boot
@@ -43,7 +45,8 @@ package struct RoleRecord: Equatable, Sendable {
 
     var text: String {
         let generations = generations.map { String($0, radix: 16) }.joined(separator: " ")
-        return "boot \(boot)\nprocess \(process)\ndisk \(disk)\ngenerations \(generations)\n"
+        let end = died.map { "died \($0)\n" } ?? ""
+        return "boot \(boot)\nprocess \(process)\ndisk \(disk)\ngenerations \(generations)\n\(end)"
     }
 
     init?(text: String) {
@@ -60,6 +63,7 @@ package struct RoleRecord: Equatable, Sendable {
         self.init(
             boot: String(boot), process: process, disk: String(disk),
             generations: numbers.compactMap { $0 })
+        died = fields["died"].flatMap { UInt64($0) }
     }
 }
 
@@ -80,8 +84,15 @@ package struct RoleFile: Sendable {
         let descriptor = unsafe open(lockPath, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw SystemError("open", lockPath, errno: errno) }
         defer { _ = close(descriptor) }
-        while flock(descriptor, LOCK_EX) != 0 {
-            guard errno == EINTR else { throw SystemError("flock", lockPath, errno: errno) }
+        // Held for microseconds by those who hold it, unless one was stopped there.
+        var attempts = 0
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+            let code = errno
+            guard code == EINTR || code == EWOULDBLOCK, attempts < 500 else {
+                throw SystemError("flock", lockPath, errno: code)
+            }
+            attempts += 1
+            usleep(1000)
         }
         return try body(self)
     }

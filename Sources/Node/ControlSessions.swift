@@ -46,6 +46,7 @@ extension Daemon {
         guard place < controls.count else { return }
         controls[place] = nil
         waiters.removeAll { $0.session == place }
+        restoration?.deferred.removeAll { $0.session == place }
         // What has not begun does not begin.
         if jobs.count > 1 { jobs = [jobs[0]] + jobs.dropFirst().filter { $0.session != place } }
         for index in 0..<jobs.count where jobs[index].session == place {

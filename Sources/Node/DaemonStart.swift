@@ -50,6 +50,12 @@ package struct DaemonLock: ~Copyable {
         guard descriptor >= 0 else {
             throw .cannotStart("\(SystemError("open", path, errno: errno))")
         }
+        // Whoever wants to know whether an engine lives holds it for a moment.
+        var attempts = 0
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0, attempts < 100 {
+            attempts += 1
+            usleep(2000)
+        }
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
             var bytes = [UInt8](repeating: 0, count: 32)
             let count = unsafe read(descriptor, &bytes, bytes.count)
@@ -69,7 +75,7 @@ package struct DaemonLock: ~Copyable {
     /// A clean end leaves nothing behind that looks like a running daemon.
     package func release(_ directory: ResourceDirectory, isSupervised: Bool) {
         // A supervisor's sockets are for it to remove.
-        if !isSupervised {
+        if !isSupervised || !SupervisorLock.isHeld(directory) {
             _ = unsafe unlink(directory.controlSocket)
             _ = unsafe unlink(directory.nbdSocket)
         }

@@ -81,6 +81,7 @@ extension Daemon {
     private mutating func endJob(_ reply: ControlReply) {
         let job = jobs.removeFirst()
         if job.steps.contains(.drainClients) { drainsClients = false }
+        if reply.exitCode != 0, job.steps.contains(.endRestoration) { endRestoration() }
         send(job.session, reply)
         if reply.exitCode != 0, let message = reply.message { log.notice("refused: \(message)") }
         if stopping, job.session == nil, reply.exitCode != 0 {
@@ -104,7 +105,11 @@ extension Daemon {
         switch step {
         case .openDisk(let settings): return open(settings)
         case .awaitDisk(let settings): return open(settings, patiently: true)
-        case .endRestoration: endRestoration()
+        case .endRestoration:
+            // What was deferred begins in there, other jobs among it.
+            stepDone()
+            endRestoration()
+            return true
         case .attach:
             if engine.isDiskOpen {
                 failJob(
@@ -150,7 +155,9 @@ extension Daemon {
                 jobs[0].retryAt = now + .milliseconds(20)
                 return false
             }
-        case .exit: exitAt = now + .milliseconds(500)
+        case .exit:
+            makesWay = false
+            exitAt = now + .milliseconds(500)
         case .quiesce:
             quiesces = true
             // What is not done by then comes again, as after a death.

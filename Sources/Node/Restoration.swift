@@ -46,13 +46,16 @@ extension Daemon {
             if supervision.death != nil {
                 log.warning("nothing to go on with was kept: 'repctl up \(directory.name)'")
             }
+            eraseRole()
             return
         }
         settings = saved.settings
         savedState = saved
         engine.options = options(saved.settings)
         let limit = Duration.seconds(saved.settings.options.resumeTimeout)
-        if let death = supervision.death {
+        if let last = supervision.death {
+            // It counts from the death of the process that was Primary, not of those that followed it.
+            let death = firstDeath(since: last)
             restoration = Restoration(death: death, deadline: death + limit)
         }
         if let problem = listenForClients(saved.settings) { logOnce(problem) }
@@ -74,6 +77,23 @@ extension Daemon {
         if saved.connected { steps = [.listen, .order(.connect(discardMyData: false))] }
         steps += [.order(.resume(connects: saved.connected)), .endRestoration]
         enqueue(nil, steps)
+    }
+
+    /// When the process died that the role record names; noted there by the first that follows it.
+    private mutating func firstDeath(since last: Instant) -> Instant {
+        do throws(SystemError) {
+            return try roleFile.whileLocked { (file) throws(SystemError) in
+                guard var record = file.read() else { return last }
+                if let died = record.died { return min(last, Instant(nanoseconds: died)) }
+                record.died = last.nanoseconds
+                try file.write(record)
+                return last
+            }
+        } catch {
+            // Without it nobody is Primary again.
+            logOnce("the role record cannot be used: \(error)")
+            return Instant(nanoseconds: 0)
+        }
     }
 
     private func readState() -> SavedState? {
@@ -131,6 +151,7 @@ extension Daemon {
                 reason = refusal(toResume: record, generation: generation)
                 guard reason == nil else { return }
                 record.process = getpid()
+                record.died = nil
                 try file.write(record)
                 roleRecord = record
             }
@@ -179,11 +200,18 @@ extension Daemon {
         case .secondary:
             engine.giveUpResumption("made Secondary by the operator", now: now)
             perform()
+            refuseDeferredPromotions()
+            guard engine.state.role == .secondary else {
+                // It had become Primary already.
+                endRestoration()
+                return false
+            }
             send(session, ControlReply())
             return true
         case .down:
             engine.giveUpResumption("taken down by the operator", now: now)
             perform()
+            refuseDeferredPromotions()
             // Nobody waits for the disk any more.
             if case .awaitDisk? = jobs.first.map({ $0.steps[$0.next] }) { jobs.removeFirst() }
             wantedDisk = nil
@@ -193,6 +221,21 @@ extension Daemon {
             restoration?.deferred.append((session, command))
             return true
         }
+    }
+
+    /// Whoever asked for a Primary before it was made Secondary.
+    private mutating func refuseDeferredPromotions() {
+        guard let deferred = restoration?.deferred else { return }
+        restoration?.deferred = deferred.filter { !Self.promotes($0.command) }
+        for (session, command) in deferred where Self.promotes(command) {
+            send(
+                session,
+                ControlReply(exitCode: 11, message: "\(minor): made Secondary meanwhile"))
+        }
+    }
+
+    private static func promotes(_ command: ControlCommand) -> Bool {
+        if case .primary = command { true } else { false }
     }
 
     /// The role is decided, or it is too late for more than Secondary.

@@ -115,6 +115,8 @@ package struct Supervisor: ~Copyable {
             line.close()
             close(other)
         }
+        let now = Reactor.clock()
+        deaths = deaths.filter { now - $0 < Self.minute }
         let names = [Supervision.line] + kept.map(\.name)
         var environment = Self.environment
         environment.append("\(Supervision.descriptors)=\(names.joined(separator: ","))")
@@ -244,4 +246,12 @@ struct SupervisorLock: ~Copyable {
     }
 
     deinit { close(descriptor) }
+
+    /// Whether there is a supervisor at this moment.
+    static func isHeld(_ directory: ResourceDirectory) -> Bool {
+        let descriptor = unsafe open(directory.supervisorLock, O_RDWR | O_CLOEXEC)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        return flock(descriptor, LOCK_EX | LOCK_NB) != 0
+    }
 }

@@ -54,8 +54,8 @@ extension ReplicationEngine {
             let stable = Int32(bitPattern: transfer.stable &- request.epoch) >= 0
             if request.error != 0 || !request.waitsForPeer || stable {
                 // What the peer lacks is bits and hot extents; the generation must tell it, too.
-                requests[Int(id)].missed =
-                    state.connection < .connected || state.peerDisk < .inconsistent
+                let isAlone = state.connection < .connected || state.peerDisk < .inconsistent
+                requests[Int(id)].missed = isAlone && !resumption.isUntouched
                 segmentDone(id)
             } else {
                 flushing.append(id)

@@ -115,7 +115,10 @@ extension ReplicationEngine {
             }
         } else if use == .connectingData || use == .connectingMeta {
             link.retryAt = min(link.retryAt, now + options.connectInterval)
-            if isResuming { retrySoon() }
+            if isResuming {
+                retrySoon()
+                resumption.attemptFailed = true
+            }
         }
         advanceReconnect()
     }

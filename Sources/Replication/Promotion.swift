@@ -196,9 +196,7 @@ extension ReplicationEngine {
 
     /// Where the peer lacks something, a generation says so durably.
     private mutating func generationCoversLoss() -> Bool {
-        if state.peerDisk == .upToDate || bitmap.setCount == 0 || resumption.isUntouched {
-            return true
-        }
+        if state.peerDisk == .upToDate || bitmap.setCount == 0 { return true }
         guard diskUsable else { return true }
         beginGenerationIfNeeded("demotion with blocks that the peer lacks")
         return generationIsDurable

@@ -13,6 +13,8 @@ package import Support
 struct Resumption {
     /// How long the peer may be silent before this node goes on alone.
     static let patience = Duration.seconds(1)
+    /// The same where the connection was down already.
+    static let shortPatience = Duration.milliseconds(200)
     /// How many times that a peer that has spoken may take for its answer.
     static let patienceCount = 20
 
@@ -27,8 +29,12 @@ struct Resumption {
     /// The peer has agreed in the connection with this serial; `nil`: it was not there.
     var agreedIn: UInt32?
     var waits = 0
-    /// It went on alone, and has not yet done what the peer misses: the bits tell only what was in
-    /// flight at its death, which nobody was promised.
+    /// The connection was up at death: the peer's silence has to last.
+    var waitsForPeer = false
+    /// An attempt to connect has failed.
+    var attemptFailed = false
+    /// It went on alone under protocol C, and nothing was written since: what was answered before is on
+    /// the peer, too, so that a flush alone is no reason for a generation.
     var isUntouched = false
 }
 
@@ -63,12 +69,21 @@ extension ReplicationEngine {
         }
         if !resumption.isTimed {
             resumption.isTimed = true
-            // A connection that was down at death is not waited for.
-            let waits = crashedConnected && resumption.connects && !sabotaged(.resumesUnasked)
-            order.current?.deadline = waits ? now + Resumption.patience : now
+            resumption.waitsForPeer = crashedConnected && resumption.connects
+            let patience =
+                resumption.waitsForPeer ? Resumption.patience : Resumption.shortPatience
+            let waits = resumption.connects && !sabotaged(.resumesUnasked)
+            order.current?.deadline = waits ? now + patience : now
         }
         if resumption.connects, link.stage == .off {
             refuseResumption("the nodes do not fit together")
+            return
+        }
+        // Where the connection was down at death, a peer that refuses the first one is still away.
+        if !resumption.waitsForPeer, resumption.attemptFailed, link.data == PeerLink.none,
+            link.stage == .connecting
+        {
+            confirmResumption(agreedIn: nil)
             return
         }
         guard state.connection >= .connected, isSettled, !sabotaged(.resumesUnasked) else { return }
@@ -107,7 +122,10 @@ extension ReplicationEngine {
             return
         }
         let isThere = link.stage == .parameters || link.stage == .running
-        if isThere, resumption.waits < Resumption.patienceCount, !sabotaged(.resumesUnasked) {
+        // Somebody has accepted our connection, or made one: a moment more for his first word.
+        let mayBe = link.stage == .features || link.data != PeerLink.none
+        let limit = isThere ? Resumption.patienceCount : mayBe ? 1 : 0
+        if resumption.waits < limit, !sabotaged(.resumesUnasked) {
             // It has spoken: only its answer counts.
             resumption.waits += 1
             order.current?.deadline = now + Resumption.patience
@@ -152,7 +170,7 @@ extension ReplicationEngine {
             alone ? .warning : .information
         ) { $0.role = .primary }
         resumption = Resumption()
-        resumption.isUntouched = alone
+        resumption.isUntouched = alone && options.replicationProtocol == .c
         if alone, sabotaged(.hurriesGeneration) { beginGenerationAlone() }
         superblock.uuids.current |= 1
         touchSuperblock()

@@ -167,7 +167,8 @@ extension ReplicationEngine {
         if peerHasNoCopy { sole.keepsIndicator = true }
         let hadIndicator = flags.contains(.primaryIndicator)
         put(.primaryIndicator, state.role == .primary || sole.keepsIndicator || isResuming)
-        put(.connectedIndicator, state.connection > .wfReportParams)
+        // A process that dies before it has met the peer again leaves the mark to the next one.
+        put(.connectedIndicator, state.connection > .wfReportParams || crashedConnected)
         put(.peerOutdated, state.peerDisk >= .inconsistent && state.peerDisk <= .outdated)
         put(.crashedPrimary, crashedPrimary)
         put(.logClean, false)

@@ -19,11 +19,12 @@ extension World {
         expectPrimary(0)
         for block in 0..<8 { ask(block % 4, .write, block: block) }
         linger(.microseconds(500))
-        switch profile.seed % 5 {
+        switch profile.seed % 6 {
         case 0: playKilledBesidePeer()
         case 1: playSuccessorOfTheDead()
         case 2: playResumedAlone(writes: false)
         case 3: playResumedAlone(writes: true)
+        case 4: playTwoDeathsAsSource()
         default: playDemotedWhileDead()
         }
     }
@@ -55,16 +56,34 @@ extension World {
         expectPair()
     }
 
-    /// Nobody answers, so it goes on alone, and is demoted later; then the other one is promoted.
+    /// Nobody answers, so it goes on alone; what it writes then makes a generation, a flush does not.
     private func playResumedAlone(writes: Bool) {
         expectSuccess(ask(0, .flush))
+        let before = nodes[0].engine.superblock.uuids.current & ~1
         stop(nodes[0], losesPower: false)
         inject(.blackHole, at: nodes[0])
         faults.serial += 1
         restart(nodes[0])
+        if profile.seed % 3 == 0 {
+            // Another death before it has met anybody.
+            linger(.milliseconds(1))
+            stop(nodes[0], losesPower: false)
+            restart(nodes[0])
+        }
         expectResumed(0)
         wakeClients()
-        if writes { expectSuccess(ask(0, .write, block: 9)) }
+        expectSuccess(ask(0, .flush))
+        let isSame = nodes[0].engine.superblock.uuids.current & ~1 == before
+        if violation == nil, !isSame {
+            violate("scenario", "a generation although nothing was written")
+        }
+        guard writes else {
+            faults.serial += 1
+            healAll()
+            expectPair()
+            return
+        }
+        expectSuccess(ask(0, .write, block: 9))
         demote(nodes[0])
         expect("the demotion") { [self] in
             nodes[0].engine.state.role == .secondary && director.isFree(0)
@@ -74,16 +93,44 @@ extension World {
         expectSuccess(ask(0, .write, block: 5))
         faults.serial += 1
         healAll()
-        if writes {
-            expect("the split brain") { [self] in
-                director.refusals.contains { $0 == .splitBrain }
-            }
-        } else {
-            expectPair()
-            if director.refusals.contains(where: { $0 == .splitBrain }) {
-                violate("scenario", "a split brain although only one node wrote")
-            }
+        expect("the split brain") { [self] in director.refusals.contains { $0 == .splitBrain } }
+    }
+
+    /// A source dies whose target has ended the resync unheard, and its successor dies, too, before it
+    /// has met the peer: what the third one writes alone needs a generation of its own.
+    private func playTwoDeathsAsSource() {
+        stop(nodes[1], losesPower: false)
+        expect("the loss of the peer") { [self] in nodes[0].engine.state.connection < .connected }
+        for block in 0..<24 { ask(block % 4, .write, block: block) }
+        linger(.milliseconds(10))
+        start(nodes[1])
+        expect("the end of the resync at its target") { [self] in
+            nodes[1].engine.state.connection == .connected
+                && nodes[1].engine.state.disk == .upToDate
+                && nodes[0].engine.state.connection == .syncSource
         }
+        stop(nodes[0], losesPower: false)
+        inject(.blackHole, at: nodes[0])
+        faults.serial += 1
+        restart(nodes[0])
+        expect("the disk") { [self] in nodes[0].engine.state.disk == .upToDate }
+        linger(.milliseconds(5))
+        stop(nodes[0], losesPower: false)
+        restart(nodes[0])
+        expectResumed(0)
+        wakeClients()
+        expectSuccess(ask(0, .write, block: 3))
+        expectSuccess(ask(0, .flush))
+        demote(nodes[0])
+        expect("the demotion") { [self] in
+            nodes[0].engine.state.role == .secondary && director.isFree(0)
+                && nodes[1].engine.state.connection < .connected
+        }
+        expectPrimary(1)
+        expectSuccess(ask(0, .write, block: 4))
+        faults.serial += 1
+        healAll()
+        expect("the split brain") { [self] in director.refusals.contains { $0 == .splitBrain } }
     }
 
     /// `secondary` while the process is dead: the record goes, and no start brings a Primary.

@@ -32,7 +32,8 @@ gap() {
 }
 gap_ends() { kill -CONT "$(supervisor "$1")"; }
 
-supervised_log() { cat "$nodes/$1/r0/log"; }
+has_engine() { [[ -n $(engine a) ]] && process_is_alive "$(engine a)"; }
+process_is_alive() { ! process_is_gone "$1"; }
 
 # says NODE TEXT: its log, sooner or later.
 says() { wait_until 15 log_has "$1" "$2" || fail "$1 does not say '$2': $(tail -n 20 "$nodes/$1/r0/log")"; }
@@ -140,6 +141,30 @@ records verify "$(node_uri b)" "$nodes/records" >/dev/null || fail "records are 
 node_ctl b secondary
 same_data "$nodes/a.img" "$nodes/b.img" || fail "the disks differ"
 
+echo "commands that come in the gap are carried out by the engine that follows, which lives"
+node_primary a
+for command in role connect attach primary status; do
+    gap a
+    node_ctl a "$command" >"$nodes/output" 2>&1 &
+    asker=$!
+    sleep 0.3
+    gap_ends a
+    process=''
+    wait_until 10 has_engine || fail "no engine"
+    process=$(engine a)
+    wait "$asker" || [[ $command == connect || $command == attach ]] ||
+        fail "'$command' in the gap: $(cat "$nodes/output")"
+    step a Primary/Secondary
+    [[ $(engine a) == "$process" ]] || fail "the engine did not survive '$command'"
+done
+
+echo "a promotion that nobody waits for any more is not carried out after 'secondary'"
+gap a
+timeout 1 "$REPCTL" -c "$nodes/a.conf" --run-dir "$nodes/a" --node-name a primary r0 >/dev/null 2>&1 || true
+node_ctl a secondary || fail "secondary in the gap"
+gap_ends a
+step a Secondary/Secondary
+
 echo "without a peer it goes on alone, and only what it writes then makes a generation"
 node_primary a
 node_ctl b down
@@ -198,6 +223,12 @@ done
 engine_dies a
 step a Secondary/Secondary
 says a 'more than resume-limit (2)'
+
+for node in a b; do
+    if grep -Eq 'was killed by signal ([0-8]|1[0-9])|ended with status' "$nodes/$node/r0/log"; then
+        fail "an engine of $node died by itself: $(grep -E 'signal|status' "$nodes/$node/r0/log" | tail -n 5)"
+    fi
+done
 
 echo "the supervisor is told to end: it takes the engine along"
 node_primary a
