@@ -165,7 +165,10 @@ package struct KernelNodes: Sendable {
 
     /// Locked, and attached by nobody: its lock.
     private func claim(_ index: Int) throws(KernelDeviceError) -> Int32? {
-        guard !isAttached(index), let lock = try lock(index) else { return nil }
+        // In a container the module may be there and the node not.
+        guard unsafe access(path(index), F_OK) == 0, !isAttached(index),
+            let lock = try lock(index)
+        else { return nil }
         // Whoever had it may have attached it in between.
         guard !isAttached(index) else {
             close(lock)

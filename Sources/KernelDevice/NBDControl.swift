@@ -87,6 +87,16 @@ package struct NBDControl: ~Copyable {
         try perform(NBDCommand.disconnect(index: UInt32(index)), index)
     }
 
+    /// Whether this process may do any of it.
+    package func probe() throws(KernelDeviceError) {
+        // The kernel looks at the permission first. No machine has this device.
+        let none = Int(Int32.max)
+        do throws(KernelDeviceError) { try disconnect(index: none) } catch {
+            guard error != .notAttached(index: none) else { return }
+            throw error
+        }
+    }
+
     private func perform(_ message: NetlinkMessage, _ index: Int) throws(KernelDeviceError) {
         var message = message
         message.type = number

@@ -1,6 +1,7 @@
 import Control
 import DRBDWire
 import Glibc
+import KernelDevice
 import Logging
 import MetaDisk
 import NBD
@@ -26,7 +27,7 @@ extension Daemon {
         guard supervision.isSupervised, let settings, restoration == nil else { return }
         let state = SavedState(
             settings: settings, attached: engine.isDiskOpen || wantedDisk != nil,
-            connected: engine.hasConnection)
+            connected: engine.hasConnection, device: kernel.reservation?.index)
         guard state != savedState else { return }
         savedState = state
         do {
@@ -56,6 +57,7 @@ extension Daemon {
             restoration = Restoration(death: death, deadline: death + limit)
         }
         if let problem = listenForClients(saved.settings) { logOnce(problem) }
+        restoreDevice(saved)
         if restoration != nil, let record = roleFile.read() {
             if let reason = refusal(toResume: record, generation: nil) {
                 notPrimaryAgain(reason)
@@ -98,7 +100,8 @@ extension Daemon {
         if let last = roleRecord?.generations.first, last != generation { generations.append(last) }
         let record = RoleRecord(
             boot: RoleRecord.currentBoot, process: getpid(),
-            disk: RoleRecord.identity(ofDisk: settings.disk), generations: generations)
+            disk: RoleRecord.identity(ofDisk: settings.disk), generations: generations,
+            device: kernel.reservation?.index)
         roleRecord = record
         do throws(SystemError) {
             try roleFile.whileLocked { (file) throws(SystemError) in try file.write(record) }

@@ -50,7 +50,25 @@ import Node
     @Flag(help: "Log decisions as well as changes.")
     var debug = false
 
+    @Option(help: .hidden)
+    var holdDevice: Int?
+
+    @Option(help: .hidden)
+    var releaseDevice: Int?
+
+    @Flag(help: .hidden)
+    var claimed = false
+
     func run() throws {
+        if let holdDevice { throw ExitCode(DeviceProgram.hold(holdDevice)) }
+        if let releaseDevice {
+            let end = DeviceProgram.release(releaseDevice, claims: claimed)
+            if let reason = end.reason {
+                let bytes = Array("\(reason)\n".utf8)
+                _ = unsafe write(2, bytes, bytes.count)
+            }
+            throw ExitCode(end.status)
+        }
         let directory: ResourceDirectory
         do {
             let run = try runDir.map { RunDirectory(path: $0) } ?? RunDirectory()

@@ -13,7 +13,10 @@ import Testing
     init() throws {
         nodes = KernelNodes(sys: root + "/sys", dev: root + "/dev", locks: root + "/locks")
         try make("dev")
-        for index in [10, 0, 2] { try make("sys/nbd\(index)/queue") }
+        for index in [10, 0, 2] {
+            try make("sys/nbd\(index)/queue")
+            try "".write(toFile: root + "/dev/nbd\(index)", atomically: true, encoding: .utf8)
+        }
         try make("sys/nbdx")
         try make("sys/loop0")
     }
@@ -65,6 +68,13 @@ import Testing
         let again = try nodes.reserve(device: root + "/dev/drbd3")
         #expect(again.index == 2)
         for reservation in [first, third, again] { nodes.release(reservation) }
+    }
+
+    @Test func `a node that is not there is not reserved`() throws {
+        try FileManager.default.removeItem(atPath: root + "/dev/nbd0")
+        let reservation = try nodes.reserve(device: device)
+        #expect(reservation.index == 2)
+        nodes.release(reservation)
     }
 
     @Test func `a copy of the lock keeps the reservation`() throws {
