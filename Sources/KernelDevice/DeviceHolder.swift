@@ -47,12 +47,14 @@ package enum DeviceHolder {
 
     /// Disconnects a device whose server is dead. Everything that it holds fails.
     ///
-    /// - Parameter claims: only if nobody else has claimed it.
-    /// - Returns: 0, 11 if somebody has, 1 with a reason.
+    /// - Parameters:
+    ///   - claims: only if nobody else has claimed it.
+    ///   - backend: whose it was; that of another stays as it is.
+    /// - Returns: 0, 11 if somebody has claimed it, 1 with a reason.
     package static func release(
-        _ index: Int, claims: Bool, nodes: KernelNodes
+        _ index: Int, claims: Bool, backend: String, nodes: KernelNodes
     ) -> (status: Int32, reason: String?) {
-        guard nodes.isAttached(index) else { return (0, nil) }
+        guard nodes.isAttached(index, by: backend) else { return (0, nil) }
         if claims {
             let device = unsafe open(nodes.path(index), O_RDWR | O_EXCL | O_CLOEXEC)
             guard device >= 0 else {

@@ -72,6 +72,12 @@ package struct KernelNodes: Sendable {
         all.filter { isAttached($0) && self.backend($0) == backend }
     }
 
+    /// Whether it is this user's, as far as the kernel knows.
+    package func isAttached(_ index: Int, by backend: String) -> Bool {
+        let user = self.backend(index)
+        return isAttached(index) && (user == nil || user == backend)
+    }
+
     /// How soon a request that was under way when its socket died is looked at again; the kernel's
     /// own value is 30 s.
     package func setRequestTimeout(_ index: Int, _ time: Duration) throws(KernelDeviceError) {

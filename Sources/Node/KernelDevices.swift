@@ -66,7 +66,7 @@ extension Daemon {
     private static let helperTime = Duration.seconds(10)
     private static let usualRequestTimeout = Duration.seconds(30)
 
-    private var backend: String { "repd \(directory.path)" }
+    private var backend: String { DeviceProgram.backend(directory) }
 
     // MARK: reserving
 
@@ -240,9 +240,7 @@ extension Daemon {
             attachAgain(reservation)
         case .left:
             guard !engine.isResuming else { return }
-            let user = kernel.nodes.backend(reservation.index)
-            let isOurs =
-                kernel.nodes.isAttached(reservation.index) && (user == nil || user == backend)
+            let isOurs = kernel.nodes.isAttached(reservation.index, by: backend)
             // Only under the very record: every other start ends what the device still holds.
             if isPrimary, roleRecord?.device == reservation.index {
                 if isOurs { reconnect(reservation) } else { attachAgain(reservation) }
@@ -299,8 +297,8 @@ extension Daemon {
         case .detached, .wanted: return .done
         case .left:
             // On its way to one of the others.
-            return isLate(Self.helperTime) && !force
-                ? .failed(11, "the kernel device cannot be detached") : .wait
+            guard isLate(Self.helperTime) else { return .wait }
+            return force ? .done : .failed(11, "the kernel device cannot be detached")
         case .attached: break
         }
         guard let hold = kernel.hold else {
@@ -443,7 +441,7 @@ extension Daemon {
             return .failed(10, text)
         }
         return runHelper(
-            DaemonStart.program, [directory.name, "--release-device", "\(index)"])
+            DaemonStart.program, DeviceProgram.releaseArguments(index, of: directory))
     }
 
     /// Waits until a child has ended: then `helperStatus` says how.
@@ -489,18 +487,5 @@ extension DeviceHold {
             words.append(word)
             if parts.count > 1 { reason = parts[1] }
         }
-    }
-}
-
-/// Hidden programs of the daemon: what may sleep in a device must not be the process that serves it.
-package enum DeviceProgram {
-    /// What `Daemon.startHold` starts: the line is descriptor 3.
-    package static func hold(_ index: Int) -> Int32 {
-        DeviceHolder.hold(index, nodes: KernelNodes(), line: 3)
-    }
-
-    /// For a device whose server is dead.
-    package static func release(_ index: Int, claims: Bool) -> (status: Int32, reason: String?) {
-        DeviceHolder.release(index, claims: claims, nodes: KernelNodes())
     }
 }

@@ -48,8 +48,20 @@ import Testing
         close(other)
     }
 
-    @Test func `what is not attached needs no disconnect`() {
-        let end = DeviceHolder.release(1, claims: true, nodes: nodes)
+    @Test func `what is not attached, or another's, needs no disconnect`() throws {
+        let end = DeviceHolder.release(1, claims: true, backend: "r0", nodes: nodes)
         #expect(end.status == 0 && end.reason == nil)
+        let place = root + "/sys/nbd1"
+        try FileManager.default.createDirectory(
+            atPath: place, withIntermediateDirectories: true)
+        for (name, text) in [("pid", "7\n"), ("backend", "r1\n")] {
+            try text.write(toFile: "\(place)/\(name)", atomically: true, encoding: .utf8)
+        }
+        let other = DeviceHolder.release(1, claims: true, backend: "r0", nodes: nodes)
+        #expect(other.status == 0 && other.reason == nil)
+        // The node does not exist: that it is ours is seen by the attempt to open it.
+        let ours = DeviceHolder.release(1, claims: true, backend: "r1", nodes: nodes)
+        #expect(ours.status == 1)
+        #expect(ours.reason == "\(root)/nbd1: open: No such file or directory")
     }
 }
