@@ -228,7 +228,9 @@ extension Daemon {
 
     /// Brings the device to where the role wants it, after a death or a lost connection.
     mutating func tendDevice() {
-        guard let reservation = kernel.reservation, kernel.hold == nil,
+        // A child that flushes needs the connection; one that disconnects has an end to it.
+        let isHeld = kernel.hold.map { kernel.connection != nil || $0.isTold } ?? false
+        guard let reservation = kernel.reservation, !isHeld,
             kernel.retryAt == .never || now >= kernel.retryAt
         else { return }
         let isPrimary = engine.state.role == .primary && !engine.isResuming
@@ -236,6 +238,7 @@ extension Daemon {
         case .detached, .attached(connection: .some): return
         case .attached(connection: nil): reconnect(reservation)
         case .wanted:
+            guard kernel.hold == nil else { return }
             guard isPrimary else { return kernel.stage = .detached }
             attachAgain(reservation)
         case .left:

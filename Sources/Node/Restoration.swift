@@ -179,6 +179,11 @@ extension Daemon {
         guard restoration != nil else { return false }
         switch command {
         case .ping: return false
+        // Whether somebody has mounted the kernel device can be asked when it answers again.
+        case .secondary where kernel.stage == .left,
+            .down(force: false) where kernel.stage == .left:
+            restoration?.deferred.append((session, command))
+            return true
         case .secondary:
             engine.giveUpResumption("made Secondary by the operator", now: now)
             perform()

@@ -40,11 +40,29 @@ nodes_configure C
 node_refuses a 1 "which is not repd's" up
 node_ctl a down
 rm /dev/drbd0
+nodes_repd='resume-limit 1000;'
+nodes_configure C
 
 echo "up reserves a device, with a link on a Secondary too"
 node_ctl a up || fail "up: $(log)"
 [[ $(readlink /dev/drbd0) == /dev/nbd0 ]] || fail "the link is $(ls -l /dev/drbd0)"
 if is_attached; then fail "a Secondary is attached"; fi
+
+# What one resource has reserved another does not get.
+if flock -n /run/repd/.nbd0 true; then fail "nothing is reserved"; fi
+[[ $(cat "/proc/$(engine)/oom_score_adj") == -900 ]] || fail "the OOM score is $(cat "/proc/$(engine)/oom_score_adj")"
+grep -q 'VmLck:[[:space:]]*[1-9]' "/proc/$(engine)/status" || fail "no memory is locked"
+if grep -q 'may hang' "$nodes/a/r0/log"; then fail "something was not permitted: $(log)"; fi
+
+echo "somebody else has attached it: no promotion, and no half one"
+nbdkit --foreground --unix /tmp/other memory 16M &
+other=$!
+wait_until 10 test -S /tmp/other || fail "nbdkit does not listen"
+nbd-client -unix /tmp/other /dev/nbd0 >/dev/null
+node_refuses a 10 '/dev/nbd0 is in use' primary --force
+[[ $(node_ctl a role) == Secondary/* ]] || fail "the role is $(node_ctl a role)"
+nbd-client -d /dev/nbd0 >/dev/null
+kill "$other"
 
 echo "promotion attaches it"
 node_primary a --force
@@ -134,6 +152,23 @@ is_attached || fail "detached by nobody"
 node_ctl a up || fail "up: $(log)"
 if is_attached; then fail "still attached: $(log)"; fi
 [[ $(readlink /dev/drbd0) == /dev/nbd0 ]] || fail "the link is $(ls -l /dev/drbd0)"
+
+echo "taken away by somebody else: it stays away until the next promotion"
+node_primary a
+nbd-client -d /dev/nbd0 >/dev/null
+wait_until 10 grep -q 'detached by somebody else' "$nodes/a/r0/log" || fail "nobody says so: $(log)"
+node_primary a
+is_attached || fail "not attached again: $(log)"
+fsck.ext4 -n /dev/drbd0 >/dev/null || fail "fsck"
+
+echo "SIGTERM detaches it and takes the link away"
+process=$(engine)
+kill -TERM "$(supervisor)"
+wait_until 20 process_is_gone "$process" || fail "the engine does not end: $(log)"
+wait_until 10 test ! -e "$nodes/a/r0/control.sock" || fail "sockets are left"
+if is_attached; then fail "still attached: $(log)"; fi
+[[ ! -L /dev/drbd0 ]] || fail "the link is left"
+node_ctl a up || fail "up: $(log)"
 
 echo "down --force does not ask who has it mounted"
 node_primary a
