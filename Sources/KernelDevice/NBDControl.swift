@@ -87,14 +87,27 @@ package struct NBDControl: ~Copyable {
         try perform(NBDCommand.disconnect(index: UInt32(index)), index)
     }
 
-    /// Whether this process may do any of it.
-    package func probe() throws(KernelDeviceError) {
-        // The kernel looks at the permission first. No machine has this device.
-        let none = Int(Int32.max)
-        do throws(KernelDeviceError) { try disconnect(index: none) } catch {
-            guard error != .notAttached(index: none) else { return }
-            throw error
-        }
+    /// Whether `/proc/self/status` says that a process may do any of it: CAP_SYS_ADMIN.
+    static func isPermitted(status: String) -> Bool {
+        let prefix = "CapEff:"
+        guard let line = status.split(separator: "\n").first(where: { $0.hasPrefix(prefix) }),
+            let digits = line.dropFirst(prefix.count).split(whereSeparator: { " \t".contains($0) })
+                .first, let set = UInt64(digits, radix: 16)
+        else { return false }
+        return set & 1 << 21 != 0
+    }
+
+    /// - Throws: `notPermitted` where the kernel would refuse, which it would say in its log.
+    package func checkPermission() throws(KernelDeviceError) {
+        let path = "/proc/self/status"
+        let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw .system(SystemError("open", path, errno: errno)) }
+        defer { close(file) }
+        var bytes = [UInt8](repeating: 0, count: 8192)
+        // No more than the buffer holds.
+        let count = unsafe read(file, &bytes, bytes.count)
+        let text = String(decoding: bytes[..<max(0, count)], as: UTF8.self)
+        guard Self.isPermitted(status: text) else { throw .notPermitted }
     }
 
     private func perform(_ message: NetlinkMessage, _ index: Int) throws(KernelDeviceError) {

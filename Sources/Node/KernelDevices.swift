@@ -85,7 +85,7 @@ extension Daemon {
         }
         do throws(KernelDeviceError) {
             guard !kernel.nodes.all.isEmpty else { throw .noModule }
-            try NBDControl().probe()
+            try NBDControl().checkPermission()
             if let left = kernel.nodes.attached(by: backend).first {
                 let step = releaseDevice(left)
                 guard case .done = step else { return step }

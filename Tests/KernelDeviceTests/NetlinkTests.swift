@@ -104,6 +104,15 @@ import Testing
         #expect(NetlinkMessage.decode(bytes).isEmpty)
     }
 
+    @Test(arguments: [
+        ("Name:\trepd\nCapPrm:\t000001ffffffffff\nCapEff:\t0000000000200000\n", true),
+        ("CapEff:\t000001ffffdfffff\n", false), ("CapPrm:\t000001ffffffffff\n", false),
+        ("CapEff:\tmuch\n", false), ("CapEff:", false), ("", false),
+    ])
+    func `who may attach is seen beforehand`(status: String, isPermitted: Bool) {
+        #expect(NBDControl.isPermitted(status: status) == isPermitted)
+    }
+
     @Test func `an attribute that reaches behind the end is none`() {
         let attributes = NetlinkAttributes(bytes: [9, 0, 1, 0, 1, 0, 0, 0])
         #expect(attributes.value(1) == nil)

@@ -73,6 +73,16 @@ mkfs.ext4 -q /dev/drbd0
 mount /dev/drbd0 "$mount_point"
 for number in {1..40}; do head -c $((RANDOM * 4)) /dev/urandom >"/tmp/tree/$number"; done
 
+echo "an engine that stands still for a while is waited for"
+kill -STOP "$(engine)"
+dd if=/tmp/tree/1 of="$mount_point/slow" conv=fsync status=none &
+writer=$!
+sleep 2
+kill -0 "$writer" 2>/dev/null || fail "nobody wrote to the device"
+kill -CONT "$(engine)"
+wait "$writer" || fail "a slow engine gives errors: $(dmesg | tail -n 15)"
+cmp /tmp/tree/1 "$mount_point/slow" || fail "the file differs"
+
 echo "kill -9 of the engine, six times under load: no error"
 (
     set -e
@@ -191,4 +201,17 @@ gap
 kill -CONT "$(supervisor)"
 node_ctl a down || fail "down in the gap: $(log)"
 wait_until 10 eval '! is_attached' || fail "still attached"
+[[ ! -L /dev/drbd0 ]] || fail "the link is left"
+
+echo "down where supervisor and engine are dead: nothing is left of the device either"
+node_ctl a up || fail "up: $(log)"
+node_primary a
+kill -KILL "$(supervisor)"
+engine_dies
+is_attached || fail "detached by nobody"
+mount /dev/drbd0 "$mount_point" &
+mounting=$!
+node_ctl a down --force || fail "down --force: $(log)"
+wait "$mounting" && fail "mounted without a server"
+wait_until 10 eval '! is_attached' || fail "still attached: $(log)"
 [[ ! -L /dev/drbd0 ]] || fail "the link is left"
