@@ -188,19 +188,19 @@ umount "$mount_point" || true
 [[ ! -L /dev/drbd0 ]] || fail "the link is left"
 
 echo "down removes the link, also while the engine is dead"
-wait_until 10 eval '! is_attached' || fail "still attached"
+wait_until 10 eval '! is_attached' || fail "still attached after the umount: $(grep nbd /proc/mounts; dmesg | tail -n 5)"
 node_ctl a up || fail "up: $(log)"
 [[ -L /dev/drbd0 ]] || fail "no link"
 node_primary a
 node_ctl a down || fail "down: $(log)"
-if is_attached; then fail "still attached"; fi
+if is_attached; then fail "still attached after down: $(log)"; fi
 [[ ! -L /dev/drbd0 ]] || fail "the link is left"
 node_ctl a up || fail "up: $(log)"
 node_primary a
 gap
 kill -CONT "$(supervisor)"
 node_ctl a down || fail "down in the gap: $(log)"
-wait_until 10 eval '! is_attached' || fail "still attached"
+wait_until 10 eval '! is_attached' || fail "still attached after down in the gap: $(log)"
 [[ ! -L /dev/drbd0 ]] || fail "the link is left"
 
 echo "down where supervisor and engine are dead: nothing is left of the device either"
