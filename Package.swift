@@ -73,14 +73,15 @@ let package = Package(
         library("Replication", ["DRBDWire", "MetaDisk", "Support"]),
         library("NBD", ["Support"]),
         library("Reactor", ["CShims", "Support"]),
+        library("KernelDevice", ["CShims", "Support"]),
         library("Configuration", ["Support"]),
         library("Status", ["DRBDWire", "Support"]),
         library("Control", ["Status", "Support"]),
         library(
             "Node",
             [
-                "Control", "DRBDWire", "MetaDisk", "NBD", "Reactor", "Replication", "Status",
-                "Support", logging,
+                "Control", "DRBDWire", "KernelDevice", "MetaDisk", "NBD", "Reactor",
+                "Replication", "Status", "Support", logging,
             ]),
         library(
             "Administration",
@@ -98,6 +99,7 @@ let package = Package(
         tests("ReplicationTests", ["Replication", "DRBDWire", "MetaDisk", "Support"]),
         tests("NBDTests", ["NBD", "Support"]),
         tests("ReactorTests", ["CShims", "Reactor", "Support"]),
+        tests("KernelDeviceTests", ["KernelDevice", "Support"]),
         tests("ConfigurationTests", ["Configuration", "Support"], exclude: ["Fixtures"]),
         tests("StatusTests", ["Status", "DRBDWire"], exclude: ["Fixtures"]),
         tests("ControlTests", ["Control", "DRBDWire", "Status"]),

@@ -74,6 +74,8 @@ enum DaemonProgram {
 
     struct End {
         var isFailure: Bool
+        /// The exit status, 0 for one that a signal ended.
+        var status: Int32
         var text: String
     }
 
@@ -85,7 +87,7 @@ enum DaemonProgram {
         let signal = status & 0x7f
         let code = status >> 8 & 0xff
         return End(
-            isFailure: status != 0,
+            isFailure: status != 0, status: signal == 0 ? code : 0,
             text: signal == 0
                 ? "ended at once (exit status \(code))" : "was killed by signal \(signal)")
     }

@@ -20,22 +20,86 @@ struct EngineGap {
 
     private var engineIsDead: Bool { Self.holder(of: directory.engineLock) == nil }
 
-    /// Makes a dead engine one that was Secondary, as `secondary` makes a live one.
+    enum Demotion: Equatable {
+        /// It has to be asked.
+        case alive
+        case done
+        /// Nothing was changed.
+        case refused(String)
+    }
+
+    /// Makes a dead engine one that was Secondary, as `secondary` makes a live one: first what its
+    /// kernel device still holds is to fail, then the record goes.
     ///
-    /// - Returns: whether it was dead; a live one has to be asked.
-    func demote() throws(ControlError) -> Bool {
-        guard engineIsDead, supervisor != nil else { return false }
+    /// - Parameters:
+    ///   - force: also if somebody has mounted or claimed the device.
+    ///   - program: of the daemon, which disconnects it.
+    func demote(force: Bool = false, program: String?) throws(ControlError) -> Demotion {
+        guard engineIsDead, supervisor != nil else { return .alive }
         do throws(SystemError) {
             return try RoleFile(directory).whileLocked { (file) throws(SystemError) in
                 // One that has become Primary since did so under this lock.
-                guard engineIsDead else { return false }
+                guard engineIsDead else { return .alive }
+                if let refusal = try releaseDevice(
+                    force: force, program: program, record: file.read())
+                {
+                    return .refused(refusal)
+                }
                 try file.erase()
-                return true
+                return .done
             }
         } catch {
             throw .system(
                 call: error.call, object: error.object, reason: systemMessage(error.errno))
         }
+    }
+}
+
+extension EngineGap {
+    /// How long a device may take to be opened and disconnected.
+    private static let deviceTime = Duration.seconds(5)
+
+    /// Disconnects the kernel device that a dead engine has left.
+    ///
+    /// - Parameter removesLink: the link to it goes, too.
+    /// - Returns: why not.
+    func releaseDevice(
+        force: Bool, program: String?, record: RoleRecord?, removesLink: Bool = false
+    ) throws(SystemError) -> String? {
+        let state = SmallFile.read(directory.state).flatMap {
+            // What is no state names no device.
+            try? ControlCoding.decodeState(Array($0.utf8))
+        }
+        guard let index = record?.device ?? state?.device else { return nil }
+        let path = if let program { program } else { try DaemonProgram.find() }
+        let run = String(directory.path.dropLast(directory.name.count + 1))
+        var arguments = [
+            path, directory.name, "--run-dir", run, "--release-device", "\(index)",
+        ]
+        if !force { arguments.append("--claimed") }
+        if removesLink, let link = state?.settings.device {
+            arguments += ["--device-link", link]
+        }
+        let log = try DaemonLog(path: directory.log)
+        let process = try DaemonProgram.spawn(path, arguments, output: log.descriptor)
+        let end = ContinuousClock.now + Self.deviceTime
+        var ended = DaemonProgram.end(of: process)
+        while ended == nil, ContinuousClock.now < end {
+            Host.sleep(.milliseconds(10))
+            ended = DaemonProgram.end(of: process)
+        }
+        let name = "/dev/nbd\(index)"
+        guard let ended else {
+            // It sleeps in the device, and ends when that does.
+            _ = kill(process, SIGKILL)
+            return "\(name) does not answer; --force disconnects it"
+        }
+        if ended.status == 11 {
+            return
+                "\(state?.settings.minor ?? 0): State change failed: (-12) Device is held open by "
+                + "someone\n  \(name) is mounted or claimed"
+        }
+        return ended.isFailure ? "\(name) cannot be disconnected:\n" + log.tail() : nil
     }
 }
 

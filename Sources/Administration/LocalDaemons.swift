@@ -35,7 +35,13 @@ package struct LocalDaemons: Daemons {
         let gap = EngineGap(directory: directory)
         let end = ContinuousClock.now + Deadline.restart
         while true {
-            if case .secondary = command, try gap.demote() { return ControlReply() }
+            if case .secondary = command {
+                switch try gap.demote(program: program) {
+                case .alive: break
+                case .done: return ControlReply()
+                case .refused(let reason): return ControlReply(exitCode: 11, message: reason)
+                }
+            }
             do throws(ControlError) {
                 var client = try ControlClient(to: directory)
                 return try client.perform(command, deadline: deadline, each: each)
@@ -163,16 +169,24 @@ extension LocalDaemons {
         let gap = EngineGap(directory: directory)
         let process = gap.supervisor ?? Self.process(of: directory)
         var reply = ControlReply()
-        if let supervisor = gap.supervisor, supervisor > 0, try isDemotedDead(gap) {
-            _ = kill(supervisor, SIGTERM)
-            try waitForEnd(of: directory, process)
-            return reply
+        if let supervisor = gap.supervisor, supervisor > 0 {
+            switch try demoteDead(gap, force: force) {
+            case .alive: break
+            case .refused(let reason): return ControlReply(exitCode: 11, message: reason)
+            case .done:
+                _ = kill(supervisor, SIGTERM)
+                try waitForEnd(of: directory, process)
+                return reply
+            }
         }
         do throws(ControlError) {
             reply = try perform(.down(force: force), on: resource, deadline: deadline) { _ in }
         } catch {
             switch error {
             case .noDaemon:
+                if let reason = try removeDevice(gap, force: force) {
+                    return ControlReply(exitCode: 11, message: reason)
+                }
                 Self.removeLeftovers(of: directory)
                 return nil
             // It may end before its answer is out; what it leaves behind tells how it ended.
@@ -187,10 +201,27 @@ extension LocalDaemons {
         return reply
     }
 
-    /// The engine is dead, and was made Secondary: only its supervisor is left.
-    private func isDemotedDead(_ gap: EngineGap) throws(AdministrationError) -> Bool {
-        do throws(ControlError) { return try gap.demote() } catch {
+    /// If it is done, only the supervisor is left.
+    private func demoteDead(
+        _ gap: EngineGap, force: Bool
+    ) throws(AdministrationError) -> EngineGap.Demotion {
+        do throws(ControlError) { return try gap.demote(force: force, program: program) } catch {
             throw AdministrationError(error)
+        }
+    }
+
+    /// Of an engine and a supervisor that both died. - Returns: why not.
+    private func removeDevice(
+        _ gap: EngineGap, force: Bool
+    ) throws(AdministrationError) -> String? {
+        do throws(SystemError) {
+            return try gap.releaseDevice(
+                force: force, program: program, record: RoleFile(gap.directory).read(),
+                removesLink: true)
+        } catch {
+            throw AdministrationError(
+                "\(gap.directory.name): \(error.object): \(error.call): "
+                    + systemMessage(error.errno), exitCode: Exit.refused)
         }
     }
 

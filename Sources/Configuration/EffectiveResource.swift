@@ -188,7 +188,10 @@ extension ResourceConfiguration {
             "c-fill-target", "disk-timeout",
         ],
         .startup: ["wfc-timeout"],
-        .repd: ["nbd-listen", "flush-waits-for-peer", "resume-timeout", "resume-limit"],
+        .repd: [
+            "nbd-listen", "flush-waits-for-peer", "resume-timeout", "resume-limit",
+            "kernel-device",
+        ],
     ]
 
     fileprivate func warningsAboutEffect(on host: HostConfiguration) -> [String] {

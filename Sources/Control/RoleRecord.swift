@@ -14,12 +14,17 @@ package struct RoleRecord: Equatable, Sendable {
     package var generations: [UInt64]
     /// When the process died: nanoseconds of CLOCK_BOOTTIME; `nil` as long as it lives.
     package var died: UInt64?
+    /// The N of the /dev/nbdN that is attached under this record.
+    package var device: Int?
 
-    package init(boot: String, process: Int32, disk: String, generations: [UInt64]) {
+    package init(
+        boot: String, process: Int32, disk: String, generations: [UInt64], device: Int? = nil
+    ) {
         self.boot = boot
         self.process = process
         self.disk = disk
         self.generations = generations
+        self.device = device
     }
 
     package static var currentBoot: String {
@@ -46,7 +51,9 @@ package struct RoleRecord: Equatable, Sendable {
     var text: String {
         let generations = generations.map { String($0, radix: 16) }.joined(separator: " ")
         let end = died.map { "died \($0)\n" } ?? ""
-        return "boot \(boot)\nprocess \(process)\ndisk \(disk)\ngenerations \(generations)\n\(end)"
+        let attached = device.map { "device \($0)\n" } ?? ""
+        return "boot \(boot)\nprocess \(process)\ndisk \(disk)\ngenerations \(generations)\n"
+            + end + attached
     }
 
     init?(text: String) {
@@ -60,9 +67,12 @@ package struct RoleRecord: Equatable, Sendable {
         else { return nil }
         let numbers = generations.split(separator: " ").map { UInt64($0, radix: 16) }
         guard numbers.allSatisfy({ $0 != nil }) else { return nil }
+        let device = fields["device"].map { Int($0) }
+        // One that is there and no number.
+        guard device != .some(nil) else { return nil }
         self.init(
             boot: String(boot), process: process, disk: String(disk),
-            generations: numbers.compactMap { $0 })
+            generations: numbers.compactMap { $0 }, device: device ?? nil)
         died = fields["died"].flatMap { UInt64($0) }
     }
 }

@@ -6,10 +6,15 @@ package struct SavedState: Codable, Equatable, Sendable {
     package var attached: Bool
     /// There was a connection, or one was looked for.
     package var connected: Bool
+    /// The N of the /dev/nbdN that is reserved.
+    package var device: Int?
 
-    package init(settings: ResourceSettings, attached: Bool, connected: Bool) {
+    package init(
+        settings: ResourceSettings, attached: Bool, connected: Bool, device: Int? = nil
+    ) {
         self.settings = settings
         self.attached = attached
         self.connected = connected
+        self.device = device
     }
 }

@@ -83,7 +83,7 @@ extension Daemon {
         }
     }
 
-    private static func copy(_ reactor: borrowing Reactor, _ index: Int, _ count: Int) -> [UInt8] {
+    static func copy(_ reactor: borrowing Reactor, _ index: Int, _ count: Int) -> [UInt8] {
         let span = reactor.peek(index, count: count)
         // The bytes are copied before anything else is received.
         return unsafe span.withUnsafeBytes { unsafe Array($0) }
@@ -113,7 +113,10 @@ extension Daemon {
             guard adopt(new, session) else { return }
             enqueue(
                 session,
-                [.openDisk(new), .attach, .listen, .order(.connect(discardMyData: false))])
+                [
+                    .reserveDevice(new), .openDisk(new), .attach, .listen,
+                    .order(.connect(discardMyData: false)),
+                ])
         case .attach(let new):
             guard adopt(new, session) else { return }
             enqueue(session, [.openDisk(new), .attach])
@@ -124,14 +127,14 @@ extension Daemon {
             guard adopt(new, session) else { return }
             enqueue(session, [.listen, .order(.connect(discardMyData: discard))])
         case .disconnect(let force): enqueue(session, [.order(.disconnect(force: force))])
-        case .primary(let force): enqueue(session, [.order(.primary(force: force))])
+        case .primary(let force):
+            enqueue(session, [.order(.primary(force: force)), .attachDevice])
         case .secondary(let disconnect):
             enqueue(
                 session,
-                [
-                    disconnect ? .drainClients : .refuseClients(option: "--disconnect-clients"),
-                    .order(.secondary),
-                ])
+                Job.demotion(
+                    force: false,
+                    clients: disconnect ? .leave : .stay(option: "--disconnect-clients")))
         case .invalidate: enqueue(session, [.order(.invalidate)])
         case .upgrade:
             guard supervision.isSupervised else {
@@ -148,9 +151,8 @@ extension Daemon {
             wantedDisk = nil
             enqueue(
                 session,
-                [
-                    force ? .drainClients : .refuseClients(option: "--force"), .order(.secondary),
-                    .disconnectIfNeeded, .detachIfNeeded, .awaitRelease, .exit,
+                Job.demotion(force: force, clients: force ? .leave : .stay(option: "--force")) + [
+                    .disconnectIfNeeded, .detachIfNeeded, .awaitRelease, .unreserveDevice, .exit,
                 ])
         }
     }

@@ -71,6 +71,8 @@ package struct Daemon: ~Copyable {
     /// Bytes of the backing disk when it was opened.
     var diskSize: UInt64 = 0
 
+    var kernel = KernelAttachment()
+
     // Death and return.
     var supervision: Supervision
     let roleFile: RoleFile
@@ -231,7 +233,7 @@ package struct Daemon: ~Copyable {
             log.notice("signal \(number): stopping")
             stop()
         case .posted: statusFound()
-        case .exited: break
+        case .exited(let child, let status): childExited(child, status)
         }
     }
 
@@ -265,6 +267,7 @@ package struct Daemon: ~Copyable {
         case .client: pumpClient(index)
         case .link: pumpLink(index)
         case .control: pumpControl(index)
+        case .holder: pumpHolder(index)
         case .none: break
         }
     }
@@ -310,6 +313,7 @@ package struct Daemon: ~Copyable {
         case .none: break
         case .handshake: handshakes[index] = nil
         case .client:
+            if kernelConnectionClosed(index) { log.debug("the kernel device has no connection") }
             clientConnections[Int(use.id)] = Use.none
             forgetLargeReads(index)
             forgetStatusQueries(index)
@@ -320,6 +324,7 @@ package struct Daemon: ~Copyable {
             linkConnections[Int(use.id)] = Use.none
             tell(.linkClosed(link: use.id))
         case .control: controlClosed(Int(use.id))
+        case .holder: holderClosed(index)
         }
     }
 

@@ -32,6 +32,14 @@ struct Job {
         case quiesce
         /// Ends as it is; the supervisor starts another one.
         case makeWay
+        /// The kernel device (KernelDevices.swift).
+        case reserveDevice(ResourceSettings)
+        case attachDevice
+        case holdDevice(force: Bool)
+        case detachDevice
+        case letDeviceGo, unreserveDevice
+        /// The end of a job that first had to take back what it had begun.
+        case fail(exitCode: Int32, message: String)
     }
 
     /// Who is told; `nil`: nobody is left.
@@ -43,6 +51,21 @@ struct Job {
     /// When to give up waiting for the disk, and when to look again.
     var giveUp = Instant.never
     var retryAt = Instant.never
+
+    enum Clients {
+        /// They are sent away; or the job fails, and names the option that does that.
+        case leave, stay(option: String)
+    }
+
+    /// The kernel device first: while somebody uses it, nothing changes (safety.md S21).
+    static func demotion(force: Bool, clients: Clients) -> [Step] {
+        let middle: [Step] =
+            switch clients {
+            case .leave: [.detachDevice, .drainClients]
+            case .stay(let option): [.refuseClients(option: option), .detachDevice]
+            }
+        return [.holdDevice(force: force)] + middle + [.order(.secondary), .letDeviceGo]
+    }
 }
 
 extension Daemon {
@@ -60,9 +83,8 @@ extension Daemon {
         stopping = true
         enqueue(
             nil,
-            [
-                .drainClients, .order(.secondary), .disconnectIfNeeded, .detachIfNeeded,
-                .awaitRelease, .exit,
+            Job.demotion(force: true, clients: .leave) + [
+                .disconnectIfNeeded, .detachIfNeeded, .awaitRelease, .unreserveDevice, .exit,
             ])
     }
 
@@ -81,6 +103,8 @@ extension Daemon {
     private mutating func endJob(_ reply: ControlReply) {
         let job = jobs.removeFirst()
         if job.steps.contains(.drainClients) { drainsClients = false }
+        releaseHold()
+        if reply.exitCode != 0 { deviceJobFailed(job) }
         if reply.exitCode != 0, job.steps.contains(.endRestoration) { endRestoration() }
         send(job.session, reply)
         if reply.exitCode != 0, let message = reply.message { log.notice("refused: \(message)") }
@@ -169,8 +193,37 @@ extension Daemon {
         case .makeWay:
             makesWay = true
             exitAt = now + .milliseconds(500)
+        case .reserveDevice(let settings): return carryOut(reserveDevice(settings))
+        case .attachDevice:
+            let result = attachDevice()
+            if case .failed(let exitCode, let text) = result {
+                // Whoever asked for a Primary wants to mount it.
+                jobs[0].steps = [.order(.secondary), .fail(exitCode: exitCode, message: text)]
+                jobs[0].next = 0
+                jobs[0].giveUp = .never
+                return true
+            }
+            return carryOut(result)
+        case .holdDevice(let force): return carryOut(holdDevice(force: force))
+        case .detachDevice: return carryOut(detachDevice())
+        case .letDeviceGo: return carryOut(letDeviceGo())
+        case .unreserveDevice: return carryOut(unreserveDevice())
+        case .fail(let exitCode, let message):
+            failJob(exitCode, message)
+            return true
         }
         stepDone()
+        return true
+    }
+
+    private mutating func carryOut(_ result: DeviceStep) -> Bool {
+        switch result {
+        case .done: stepDone()
+        case .wait:
+            jobs[0].retryAt = now + .milliseconds(20)
+            return false
+        case .failed(let exitCode, let text): failJob(exitCode, text)
+        }
         return true
     }
 

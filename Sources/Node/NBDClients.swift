@@ -194,6 +194,18 @@ extension Daemon {
     }
 
     private mutating func transmit(_ index: Int, _ bytes: [UInt8]) {
+        guard let session = handshakes[index] else { return }
+        queue(index, bytes)
+        guard admit(index, name: session.name) else { return }
+        uses[index].mode = session.handshake.mode
+        uses[index].hasContext = session.handshake.hasContext
+        handshakes[index] = nil
+        log.info("client \(session.name) uses the export")
+        pump(index)
+    }
+
+    /// Makes a connection that of a client; it is dropped where there is no place for one.
+    mutating func admit(_ index: Int, name: String) -> Bool {
         var id = 0
         // An engine's client is free when its last reply is accounted for, not when it is closed.
         while id < Self.clientLimit,
@@ -204,29 +216,28 @@ extension Daemon {
         guard id < Self.clientLimit else {
             log.warning("more than \(Self.clientLimit) clients: one was refused")
             drop(index)
-            return
+            return false
         }
-        queue(index, bytes)
         clientConnections[id] = UInt8(index)
-        clientNames[id] = handshakes[index]?.name ?? "?"
+        clientNames[id] = name
         clientsSince[id] = now
         uses[index].kind = .client
         uses[index].id = UInt8(id)
-        uses[index].mode = handshakes[index]?.handshake.mode ?? .simple
-        uses[index].hasContext = handshakes[index]?.handshake.hasContext ?? false
-        handshakes[index] = nil
         limits = export.limits
         reactor.watchHangup(index)
-        log.info("client \(clientNames[id]) uses the export")
-        pump(index)
+        return true
     }
 
     // MARK: sending clients away
 
-    /// Clients past GO, as the refusal to demote lists them.
+    /// Clients past GO, as the refusal to demote lists them. The kernel device is none of them: whether
+    /// somebody uses it is asked of the kernel.
     var clientList: [String] {
         var lines: [String] = []
-        for id in 0..<Self.clientLimit where clientConnections[id] != Use.none {
+        for id in 0..<Self.clientLimit
+        where clientConnections[id] != Use.none
+            && kernel.connection != Int(clientConnections[id])
+        {
             let seconds = (now - clientsSince[id]).components.seconds
             let inFlight = requestsInFlight(id)
             lines.append("\(clientNames[id]), for \(seconds) s, \(inFlight) requests in flight")

@@ -1,6 +1,7 @@
 import Control
 import DRBDWire
 import Glibc
+import KernelDevice
 import Logging
 import MetaDisk
 import NBD
@@ -26,7 +27,7 @@ extension Daemon {
         guard supervision.isSupervised, let settings, restoration == nil else { return }
         let state = SavedState(
             settings: settings, attached: engine.isDiskOpen || wantedDisk != nil,
-            connected: engine.hasConnection)
+            connected: engine.hasConnection, device: kernel.reservation?.index)
         guard state != savedState else { return }
         savedState = state
         do {
@@ -59,6 +60,7 @@ extension Daemon {
             restoration = Restoration(death: death, deadline: death + limit)
         }
         if let problem = listenForClients(saved.settings) { logOnce(problem) }
+        restoreDevice(saved)
         if restoration != nil, let record = roleFile.read() {
             if let reason = refusal(toResume: record, generation: nil) {
                 notPrimaryAgain(reason)
@@ -118,7 +120,8 @@ extension Daemon {
         if let last = roleRecord?.generations.first, last != generation { generations.append(last) }
         let record = RoleRecord(
             boot: RoleRecord.currentBoot, process: getpid(),
-            disk: RoleRecord.identity(ofDisk: settings.disk), generations: generations)
+            disk: RoleRecord.identity(ofDisk: settings.disk), generations: generations,
+            device: kernel.reservation?.index)
         roleRecord = record
         do throws(SystemError) {
             try roleFile.whileLocked { (file) throws(SystemError) in try file.write(record) }
@@ -197,6 +200,11 @@ extension Daemon {
         guard restoration != nil else { return false }
         switch command {
         case .ping: return false
+        // Whether somebody has mounted the kernel device can be asked when it answers again.
+        case .secondary where kernel.stage == .left,
+            .down(force: false) where kernel.stage == .left:
+            restoration?.deferred.append((session, command))
+            return true
         case .secondary:
             engine.giveUpResumption("made Secondary by the operator", now: now)
             perform()

@@ -95,6 +95,7 @@ extension Daemon {
         if !waiters.isEmpty {
             for waiter in waiters { deadline = min(deadline, waiter.nextReport, waiter.deadline) }
         }
+        if kernel.stage != .detached { deadline = min(deadline, kernel.retryAt) }
         if let job = jobs.first { deadline = min(deadline, job.retryAt) }
         if let restoration { deadline = min(deadline, restoration.deadline) }
         if wantedDisk != nil, jobs.isEmpty { deadline = min(deadline, nextDiskAttempt) }
@@ -113,6 +114,7 @@ extension Daemon {
         }
         if restoration != nil { watchRestoration() }
         if wantedDisk != nil { seekDisk() }
+        if kernel.stage != .detached { tendDevice() }
         if !waiters.isEmpty { advanceWaiters() }
         if peerListener >= 0 { stopListening() }
         if engine.isResyncing || !marks.isEmpty { updateMarks() }

@@ -173,6 +173,7 @@ package struct Supervisor: ~Copyable {
         } catch {
             log.warning("\(error)")
         }
+        DeviceProgram.cleanUp(directory, log: log)
         for path in [directory.state, directory.nbdSocket, directory.controlSocket] {
             _ = unsafe unlink(path)
         }

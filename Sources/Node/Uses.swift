@@ -21,6 +21,8 @@ struct Use: BitwiseCopyable {
         case link
         /// repctl; `id` is the place in the table of control connections.
         case control
+        /// A child that has the kernel device open.
+        case holder
     }
 
     static let none = UInt8.max

@@ -42,22 +42,25 @@ extension Reactor {
     // MARK: children
 
     /// Starts a program; `.exited` follows. It gets no descriptor but standard input (/dev/null),
-    /// output and error, and no signal is blocked in it.
+    /// output and error and those it is given, and no signal is blocked in it.
     ///
     /// - Parameters:
     ///   - arguments: without the program's own name.
     ///   - environment: `NAME=value`, all of it.
     ///   - output: for standard output and error, `nil` for our own.
+    ///   - inherited: descriptors that it gets as 3, 4, 5 and so on; they remain the caller's.
     /// - Returns: which child this is.
     package mutating func spawn(
-        _ path: String, arguments: [String], environment: [String], output: Int32? = nil
+        _ path: String, arguments: [String], environment: [String], output: Int32? = nil,
+        inherited: [Int32] = []
     ) throws(SystemError) -> Int {
         var index = 0
         while index < children.count, children[index].descriptor >= 0 { index += 1 }
         guard index < children.count else {
             throw SystemError("spawn", "more than \(Self.childCount) children", errno: EAGAIN)
         }
-        let process = try Spawn.start(path, [path] + arguments, environment, output: output)
+        let process = try Spawn.start(
+            path, [path] + arguments, environment, output: output, inherited: inherited)
         let descriptor = shim_pidfd_open(process)
         guard descriptor >= 0 else {
             // It runs, but nobody would learn of its end.

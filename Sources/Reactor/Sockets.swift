@@ -72,6 +72,15 @@ package struct SocketOptions: Equatable, Sendable {
 package enum Sockets {
     private static let stream = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
 
+    /// Two connected ends.
+    package static func pair() throws(SystemError) -> (one: Int32, other: Int32) {
+        var one: Int32 = -1
+        var other: Int32 = -1
+        let code = unsafe shim_stream_pair(&one, &other)
+        guard code == 0 else { throw SystemError("socketpair", errno: -code) }
+        return (one, other)
+    }
+
     /// A socket that waits for TCP connections to `address`.
     package static func listenTCP(
         _ address: SocketAddress, backlog: Int32 = 128

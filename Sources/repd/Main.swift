@@ -50,15 +50,47 @@ import Node
     @Flag(help: "Log decisions as well as changes.")
     var debug = false
 
+    @Option(help: .hidden)
+    var holdDevice: Int?
+
+    @Option(help: .hidden)
+    var releaseDevice: Int?
+
+    @Option(help: .hidden)
+    var deviceLink: String?
+
+    @Flag(help: .hidden)
+    var claimed = false
+
     func run() throws {
+        if let holdDevice { throw ExitCode(DeviceProgram.hold(holdDevice)) }
         let directory: ResourceDirectory
         do {
             let run = try runDir.map { RunDirectory(path: $0) } ?? RunDirectory()
             directory = try run.resource(resource)
+            if let releaseDevice { throw end(releaseDevice, directory) }
             try DaemonStart.prepare(directory, run: run)
+        } catch let code as ExitCode {
+            throw code
         } catch {
             throw Refusal(text: "repd: \(error)")
         }
+        try serve(directory)
+    }
+
+    /// Of a process that only disconnects a device.
+    private func end(_ device: Int, _ directory: ResourceDirectory) -> ExitCode {
+        let end = DeviceProgram.release(
+            device, of: directory, claims: claimed, link: deviceLink)
+        if let reason = end.reason {
+            let bytes = Array("repd: \(resource): \(reason)\n".utf8)
+            // As many bytes as the array has.
+            _ = unsafe write(2, bytes, bytes.count)
+        }
+        return ExitCode(end.status)
+    }
+
+    private func serve(_ directory: ResourceDirectory) throws {
         let name = nodeName ?? RunDirectory.environment("REPD_NODE_NAME") ?? DaemonStart.hostName()
         LoggingSystem.bootstrap { _ in StreamLogHandler.standardError(label: "repd") }
         var log = Logger(label: "repd")

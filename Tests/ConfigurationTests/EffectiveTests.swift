@@ -169,6 +169,7 @@ import Testing
         let second = try file.effective("r1", on: alice).repd
         #expect(second.nbdListen == ["10.0.0.1:10809"] && second.kernelDevice == true)
         #expect(second.resumeTimeout == 20 && second.flushWaitsForPeer == nil)
+        #expect(try file.effective("r1", on: alice).warnings.isEmpty)
     }
 
     @Test func `a repd section is refused twice, for nobody, or with other words`() {

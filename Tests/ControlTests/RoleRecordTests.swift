@@ -26,7 +26,7 @@ import Testing
         try file.write(record)
         #expect(file.read() == record)
         var other = record
-        (other.process, other.generations) = (12345, [1])
+        (other.process, other.generations, other.device) = (12345, [1], 3)
         try file.write(other)
         #expect(file.read() == other)
         try file.erase()
@@ -44,6 +44,7 @@ import Testing
     @Test(arguments: [
         "", "boot b", "boot b\nprocess x\ndisk d\ngenerations 1",
         "boot b\nprocess 1\ndisk d\ngenerations zz", "process 1\ndisk d\ngenerations 1",
+        "boot b\nprocess 1\ndisk d\ngenerations 1\ndevice nbd0",
     ])
     func `what is no record is none`(text: String) {
         #expect(RoleRecord(text: text) == nil)

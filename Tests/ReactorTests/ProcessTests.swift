@@ -47,6 +47,23 @@ import Testing
         #expect(lines == ["0", "1", "2", "r0:"])
     }
 
+    @Test func `a child gets the descriptors it is given, by their numbers`() throws {
+        let directory = try TemporaryDirectory()
+        let path = try directory.file("output", size: 0)
+        let given = try directory.file("given", size: 0)
+        let output = unsafe open(path, O_WRONLY | O_CLOEXEC)
+        defer { close(output) }
+        let inherited = unsafe open(given, O_WRONLY | O_CLOEXEC)
+        defer { close(inherited) }
+        var reactor = try makeReactor()
+        let child = try reactor.spawn(
+            "/bin/sh", arguments: ["-c", "ls /proc/$$/fd; echo here >&3"],
+            environment: ["PATH=/bin"], output: output, inherited: [inherited])
+        _ = try reactor.turns(until: .exited(child: child, status: 0))
+        #expect(text(path)?.split(separator: "\n") == ["0", "1", "2", "3"])
+        #expect(text(given) == "here\n")
+    }
+
     @Test func `a signal blocked for us is not blocked in a child`() throws {
         var reactor = try makeReactor()
         try reactor.watchSignals([SIGUSR2])

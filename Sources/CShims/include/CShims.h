@@ -112,5 +112,12 @@ int shim_send_descriptor(int socket, const void *bytes, unsigned long count, int
 /// bytes, 0 at the end, or a negative errno.
 long shim_receive_descriptor(int socket, void *bytes, unsigned long count, int *descriptor);
 
+/// Writing back memory depends on the calling thread, and on those that it starts. - Returns: 0 or a
+/// negative errno.
+int shim_become_io_flusher(void);
+
+/// Two connected sockets of bytes, closed on exec. - Returns: 0 or a negative errno.
+int shim_stream_pair(int *one, int *other);
+
 #pragma clang assume_nonnull end
 #endif

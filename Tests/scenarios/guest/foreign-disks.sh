@@ -42,6 +42,8 @@ rests() {
 }
 
 modprobe nbd
+# Here nbd-client attaches it.
+nodes_repd='kernel-device no;'
 kernel_load
 pair_disks 48
 disk=${node_disks[a]}

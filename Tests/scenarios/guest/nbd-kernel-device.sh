@@ -7,6 +7,8 @@ nodes=/tmp/nodes
 node_ports=([a]=7788 [b]=7789)
 mount_point=/tmp/mount
 mkdir -p "$nodes" "$mount_point" /tmp/tree
+# Here nbd-client attaches it.
+nodes_repd='kernel-device no;'
 in_sync='cs:Connected ro:[A-Za-z/]* ds:UpToDate/UpToDate'
 attach() { nbd-client -unix "$nodes/$1/r0/nbd.sock" -N r0 /dev/nbd0 >/dev/null; }
 detach() { nbd-client -d /dev/nbd0 >/dev/null; }

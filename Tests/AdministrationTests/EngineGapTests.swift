@@ -1,0 +1,92 @@
+import Control
+import Foundation
+import Glibc
+import Testing
+
+@testable import Administration
+
+/// A dead engine with a supervisor, and a program in the daemon's place that disconnects its device.
+@Suite final class EngineGapTests {
+    private let root = "/tmp/repd-gap-\(UUID().uuidString)"
+    private let gap: EngineGap
+    private let supervisor: Int32
+
+    init() throws {
+        let directory = try RunDirectory(path: root).resource("r0")
+        try FileManager.default.createDirectory(
+            atPath: directory.path, withIntermediateDirectories: true)
+        supervisor = unsafe open(directory.supervisorLock, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        #expect(flock(supervisor, LOCK_EX | LOCK_NB) == 0)
+        gap = EngineGap(directory: directory)
+    }
+
+    deinit {
+        close(supervisor)
+        try? FileManager.default.removeItem(atPath: root)
+    }
+
+    private func record(device: Int?) throws {
+        try RoleFile(gap.directory).write(
+            RoleRecord(boot: "b", process: 1, disk: "d", generations: [1], device: device))
+    }
+
+    private var hasRecord: Bool { RoleFile(gap.directory).read() != nil }
+    private var arguments: String {
+        (try? String(contentsOfFile: root + "/arguments", encoding: .utf8)) ?? ""
+    }
+
+    private func program(_ script: String) throws -> String {
+        let path = root + "/program"
+        try "#!/bin/sh\necho \"$@\" >\(root)/arguments\n\(script)\n".write(
+            toFile: path, atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+        return path
+    }
+
+    @Test func `without a device nothing is started, and the record goes`() throws {
+        try record(device: nil)
+        #expect(try gap.demote(program: root + "/none") == .done)
+        #expect(!hasRecord)
+    }
+
+    @Test func `the device is disconnected before the record goes`() throws {
+        try record(device: 3)
+        let program = try program("test -e \(gap.directory.path)/role")
+        #expect(try gap.demote(program: program) == .done)
+        #expect(!hasRecord)
+        #expect(arguments == "r0 --run-dir \(root) --release-device 3 --claimed\n")
+    }
+
+    @Test func `a device that is mounted keeps the record`() throws {
+        try record(device: 3)
+        let program = try program("exit 11")
+        guard case .refused(let reason) = try gap.demote(program: program) else {
+            Issue.record("it was demoted")
+            return
+        }
+        #expect(reason.hasSuffix("/dev/nbd3 is mounted or claimed"))
+        #expect(hasRecord)
+    }
+
+    @Test func `a device that cannot be disconnected keeps the record, and says why`() throws {
+        try record(device: 3)
+        let program = try program("echo no such luck >&2; exit 1")
+        #expect(
+            try gap.demote(program: program)
+                == .refused("/dev/nbd3 cannot be disconnected:\n  no such luck"))
+        #expect(hasRecord)
+    }
+
+    @Test func `force does not ask who has claimed it`() throws {
+        try record(device: 3)
+        #expect(try gap.demote(force: true, program: program("exit 0")) == .done)
+        #expect(arguments == "r0 --run-dir \(root) --release-device 3\n")
+    }
+
+    @Test func `without a supervisor nobody comes back, and there is nothing to prevent`() throws {
+        try record(device: 3)
+        flock(supervisor, LOCK_UN)
+        #expect(try gap.demote(program: program("exit 0")) == .alive)
+        #expect(hasRecord)
+    }
+}
