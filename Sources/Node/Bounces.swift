@@ -70,12 +70,12 @@ extension Daemon {
         let inside = buffer(place) + Int(request.offset - request.start)
         switch request.kind {
         case .read:
-            reactor.copy(from: inside, to: request.buffer, length: request.length)
+            reactor.copyBuffer(from: inside, to: request.buffer, length: request.length)
             end(place, 0)
             return
-        case .write: reactor.copy(from: request.buffer, to: inside, length: request.length)
+        case .write: reactor.copyBuffer(from: request.buffer, to: inside, length: request.length)
         case .zeros:
-            reactor.copy(from: DiskBuffers.zeroStart, to: inside, length: request.length)
+            reactor.copyBuffer(from: DiskBuffers.zeroStart, to: inside, length: request.length)
         }
         reactor.write(
             file, bufferOffset: buffer(place), length: UInt32(request.span), at: request.start,

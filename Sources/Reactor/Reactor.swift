@@ -376,7 +376,7 @@ package import Support
     }
 
     /// Between two places of the arena that do not overlap, none of them the kernel's at the moment.
-    package mutating func copy(from source: Int, to target: Int, length: Int) {
+    package mutating func copyBuffer(from source: Int, to target: Int, length: Int) {
         invariant(
             source + length <= target || target + length <= source, "a copy onto itself")
         unsafe place(target, length).copyMemory(from: place(source, length), byteCount: length)

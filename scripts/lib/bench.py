@@ -23,6 +23,9 @@ ROWS = [
     ("1 MiB sequential, depth 8", ["--rw=write", "--bs=1m", "--iodepth=8"]),
     ("4 KiB random read, depth 32", ["--rw=randread", "--bs=4k", "--iodepth=32"]),
     ("4 KiB write + flush, depth 1", ["--rw=randwrite", "--bs=4k", "--iodepth=1", "--fsync=1"]),
+    ("4 KiB random read, depth 1", ["--rw=randread", "--bs=4k", "--iodepth=1"]),
+    ("4 KiB random, 16 connections",
+     ["--rw=randwrite", "--bs=4k", "--iodepth=2", "--numjobs=16", "--group_reporting"]),
 ]
 
 
@@ -171,7 +174,7 @@ class QemuNBD(Setup):
         path = self.path("s")
         self.start_process(
             "qemu-nbd", "qemu-nbd", "--cache=none", "--aio=io_uring", "-f", "raw", "-k", path,
-            "-e", "8", "-t", self.disk("disk"))
+            "-e", "32", "-t", self.disk("disk"))
         self.wait_socket("qemu-nbd", path)
         self.uri = f"nbd+unix:///?socket={path}"
 
@@ -200,7 +203,7 @@ class Mirror(Setup):
         else:
             self.start_process(
                 "sec", "qemu-nbd", "--cache=none", "--aio=io_uring", "-f", "raw", "-b",
-                "127.0.0.1", "-p", str(port), "-e", "8", "-t", second)
+                "127.0.0.1", "-p", str(port), "-e", "32", "-t", second)
         self.wait_port("sec", port)
         monitor, path = self.path("qmp"), self.path("s")
         self.start_process(
@@ -343,7 +346,7 @@ class Verdicts:
 
     def all(self, tmpfs):
         c, alone = "repd-C", "repd-standalone"
-        one, deep, middle, large, reading, flush = (row for row, _ in ROWS)
+        one, deep, middle, large, reading, flush, *_ = (row for row, _ in ROWS)
         for row, _ in ROWS:
             self.judge(row, "C: ops against the floor", self.ops(row, c),
                        self.ops(row, "floor"), 0.95)
