@@ -151,14 +151,16 @@ extension ReplicationEngine {
             malformed(true, "P_NEG_ACK for sector \(ack.sector), behind the end")
             return
         }
+        let id = transfer.entry(blockID: ack.blockID, sector: ack.sector)
+        if let id, transfer.entries[Int(id)].missed {
+            // Its bits were set when the peer's disk was lost, and may have been resynced since.
+            proveThrough(transfer.entries[Int(id)].epoch &- 1)
+            return
+        }
         bitmap.set(Int(ack.sector >> 3), through: Int((ack.sector + sectors - 1) >> 3))
-        guard let id = transfer.entry(blockID: ack.blockID, sector: ack.sector) else { return }
-        let entry = transfer.entries[Int(id)]
-        proveThrough(entry.epoch &- 1)
-        entryMissed(id)
-        guard entry.slot != none, slots[Int(entry.slot)].ackPending else { return }
-        slots[Int(entry.slot)].ackPending = false
-        settleWrite(entry.slot)
+        guard let id else { return }
+        proveThrough(transfer.entries[Int(id)].epoch &- 1)
+        refuseEntry(id)
     }
 
     // MARK: data

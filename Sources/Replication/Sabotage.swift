@@ -9,7 +9,7 @@ package enum Sabotage: String, CaseIterable, Sendable {
     case promotesAtOnce, ignoresSetBits, forgetsCrash, hidesWriteErrors, trustsFailedFlush
     case forgetsStaleRequests, asksForNoProof, allowsTwoPrimaries, trustsLastBits
     case keepsOldSuperblock, discardsUncut, believesDiskless, trustsTarget, promotesUnchecked
-    case resumesUnasked, hurriesGeneration, waitsForDisk
+    case resumesUnasked, hurriesGeneration, waitsForDisk, trustsRefusals
 
     /// What is missing.
     package var sentence: String {
@@ -52,6 +52,8 @@ package enum Sabotage: String, CaseIterable, Sendable {
         case .trustsTarget:
             "a target that may have ended its resync is taken for one that has not (S8)"
         case .promotesUnchecked: "what happened while the peer was asked does not matter (S12)"
+        case .trustsRefusals:
+            "refusals that are still on their way when the peer attaches again make no bits (S11)"
         case .waitsForDisk: "everybody waits for a disk that does not answer (law 5)"
         case .resumesUnasked: "a killed Primary goes on without asking its peer (S18)"
         case .hurriesGeneration:

@@ -109,6 +109,12 @@ extension ReplicationEngine {
             resumption.isUntouched = false
         }
         distrustTarget(old, new)
+        if old.connection >= .connected, new.connection >= .connected,
+            old.peerDisk > .failed, old.peerDisk != .unknown, new.peerDisk <= .failed,
+            !sabotaged(.trustsRefusals)
+        {
+            missUnstableWrites()
+        }
         lostPeerData(old, new)
         if new.disk != old.disk, new.disk == .failed || new.disk == .diskless,
             new.connection >= .connected

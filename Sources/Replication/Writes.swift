@@ -386,6 +386,28 @@ extension ReplicationEngine {
         if logQueue.count > 0 { retryLogQueue() }
     }
 
+    /// The peer has not written it, and nobody waits for its ack any longer.
+    mutating func refuseEntry(_ id: UInt16) {
+        entryMissed(id)
+        let slot = transfer.entries[Int(id)].slot
+        guard slot != none, slots[Int(slot)].ackPending else { return }
+        slots[Int(slot)].ackPending = false
+        settleWrite(slot)
+    }
+
+    /// The peer has lost its disk. What was sent to it and is not stable there becomes bits now: its
+    /// refusals come on the other socket, perhaps after it has attached and the bitmaps were exchanged.
+    mutating func missUnstableWrites() {
+        for index in 0..<transfer.epochCount {
+            var id = transfer[epoch: index].head
+            while id != none {
+                let next = transfer.entries[Int(id)].next
+                refuseEntry(id)
+                id = next
+            }
+        }
+    }
+
     /// The peer may lack the entry's blocks: bits first, then whatever waits for it.
     mutating func entryMissed(_ id: UInt16) {
         let entry = transfer.entries[Int(id)]

@@ -155,6 +155,27 @@ extension World {
         expectSuccess(ask(0, .flush))
     }
 
+    /// The peer detaches and attaches again while writes and their refusals are on the wire, the states
+    /// on one connection and the refusals on the other.
+    func playLateRefusals() {
+        expectPair()
+        expectPrimary(0)
+        for _ in 0..<8 {
+            for block in 0..<12 { ask(block % 4, .write, block: block * 3 + pick(3)) }
+            linger(.milliseconds(2))
+            perform(nodes[1], .detach(force: true))
+            for block in 0..<12 {
+                ask(block % 4, .write, block: block * 3 + pick(3))
+                linger(.microseconds(500))
+            }
+            expect("the end of the detach") { [self] in
+                director.isFree(1) && nodes[1].engine.state.disk == .diskless
+            }
+            attach(nodes[1])
+            expectPair()
+        }
+    }
+
     /// Operations that take twenty seconds, under disk-timeout of half a second; by the seed on the
     /// Primary or on its peer.
     func playStuckDisk() {

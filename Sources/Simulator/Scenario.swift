@@ -5,7 +5,7 @@ import Support
 /// The accidents of safety.md by their numbers; each is played with the chances of many seeds.
 package enum Scenario: String, CaseIterable {
     case s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, wideDiscard, s18,
-        outdated, lostEnd, lateAttach, law1, law2, rule41, resumed, stuckDisk, minimal
+        outdated, lostEnd, lateAttach, law1, law2, rule41, resumed, stuckDisk, lateRefusals, minimal
 
     /// What it shows.
     package var sentence: String {
@@ -40,6 +40,8 @@ package enum Scenario: String, CaseIterable {
             "a node that becomes a resync target while it is being promoted does not become Primary"
         case .resumed:
             "a killed Primary is Primary again only where nobody else can be (S18, S8)"
+        case .lateRefusals:
+            "what a peer refuses while it has no disk reaches it when it has one again"
         case .stuckDisk:
             "a disk that does not answer keeps nobody waiting, and its late answers do no harm"
         case .rule41:
@@ -74,6 +76,7 @@ package enum Scenario: String, CaseIterable {
         case .lateAttach: [.promotesUnchecked]
         case .resumed: [.resumesUnasked, .hurriesGeneration, .noNewGeneration]
         case .stuckDisk: [.waitsForDisk]
+        case .lateRefusals: [.trustsRefusals]
         case .wideDiscard, .rule41: []
         }
     }
@@ -87,6 +90,7 @@ package enum Scenario: String, CaseIterable {
         case .s10: profile.replicationProtocol = .a
         case .s1: profile.replicationProtocol = profile.seed % 2 == 0 ? .a : .c
         case .s5: profile.replicationProtocol = profile.seed % 2 == 0 ? .b : .c
+        case .lateRefusals: profile.wireTime = .milliseconds(10)
         case .stuckDisk:
             profile.diskTimeout = .milliseconds(500)
             profile.koCount = 0
@@ -139,6 +143,7 @@ package enum Scenario: String, CaseIterable {
         case .lateAttach: world.playPromotedTarget()
         case .rule41: world.playCopiedDisk()
         case .stuckDisk: world.playStuckDisk()
+        case .lateRefusals: world.playLateRefusals()
         case .resumed: world.playResumption()
         }
         if world.violation == nil { world.settleDown() }
