@@ -119,7 +119,8 @@ harmless='Error receiving initial packet'
 # but for lines that match the regular expression IGNORE; status 1 if there was anything.
 kernel_log_complaints() {
     local complaints
-    local drbd='drbd.*(BUG|WARN|ASSERT|BAD|FIXME|LOGIC|[Ee]rror|ERR|[Uu]nexpected|Unrelated'
+    # BAD as a word: UUIDs are printed in hexadecimal digits.
+    local drbd='drbd.*(BUG|WARN|ASSERT|[^0-9A-F]BAD[^0-9A-F]|FIXME|LOGIC|[Ee]rror|ERR|[Uu]nexpected|Unrelated'
     drbd+='|bits in bitmap|corrupt|mismatch|invalid|failed|Split-Brain|Sending state .* failed)'
     local kernel='BUG:|WARNING:|Oops|Call Trace|blocked for more than|I/O error|general protection'
     complaints=$(kernel_log "$drbd|$kernel" | { grep -Ev "$harmless${1:+|$1}" || true; })
