@@ -37,7 +37,7 @@ import Node
             "Stay the parent of the daemon and start it again when it dies.",
             discussion: """
                 A Primary that dies is Primary again where that is safe: see resume-timeout in \
-                repd.conf(5). 'repctl up' starts it like this.
+                docs/configuration.md. 'repctl up' starts it like this.
                 """))
     var supervise = false
 
