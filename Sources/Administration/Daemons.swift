@@ -48,7 +48,9 @@ package enum Deadline {
     /// A command that changes something; as long as `cmd-timeout-medium` of the configuration.
     package static let change = Duration.seconds(121)
     /// From the start of a daemon to its first answer.
-    package static let start = Duration.seconds(10)
+    package static let start = Duration.seconds(30)
+    /// The same where systemd starts it, and what it depends on before it.
+    package static let startBySystemd = Duration.seconds(90)
     /// How long a connection may be in a state in which it cannot be ended.
     package static let transient = Duration.seconds(5)
     /// From the last answer of a daemon to its end.

@@ -84,8 +84,10 @@ extension LocalDaemons {
         }
         // What an earlier daemon was told is not for this one.
         _ = unsafe unlink(directory.state)
+        let bySystemd =
+            program == nil && Systemd.startsDaemons(run: run.path, nodeName: nodeName)
         let process = try wrap(resource) { () throws(SystemError) -> pid_t in
-            if program == nil, Systemd.startsDaemons(run: run.path, nodeName: nodeName) {
+            if bySystemd {
                 let start = Systemd.start(resource)
                 return try DaemonProgram.spawn(start[0], start, output: log.descriptor)
             }
@@ -98,7 +100,8 @@ extension LocalDaemons {
                 ],
                 output: log.descriptor)
         }
-        try waitForAnswer(directory, process, log)
+        try waitForAnswer(
+            directory, process, log, bySystemd ? Deadline.startBySystemd : Deadline.start)
     }
 
     private func wrap<Result: ~Copyable>(
@@ -118,9 +121,10 @@ extension LocalDaemons {
     }
 
     private func waitForAnswer(
-        _ directory: ResourceDirectory, _ process: pid_t, _ log: borrowing DaemonLog
+        _ directory: ResourceDirectory, _ process: pid_t, _ log: borrowing DaemonLog,
+        _ limit: Duration
     ) throws(AdministrationError) {
-        let end = ContinuousClock.now + Deadline.start
+        let end = ContinuousClock.now + limit
         var known: DaemonProgram.End?
         while true {
             // Asked first: a daemon that ended just now may have been one too many.
@@ -136,7 +140,7 @@ extension LocalDaemons {
             guard ContinuousClock.now < end else {
                 throw AdministrationError(
                     "\(directory.name): repd (pid \(process)) does not answer after "
-                        + "\(Deadline.start.components.seconds) s, see \(directory.log)",
+                        + "\(limit.components.seconds) s, see \(directory.log)",
                     exitCode: Exit.refused)
             }
             Host.sleep(Self.pause)
