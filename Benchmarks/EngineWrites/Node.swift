@@ -133,7 +133,7 @@ struct Node: ~Copyable {
             metaReads.append(MetaRead(id: id, length: length, offset: offset))
         case .connect(let link): connects.append(link)
         case .closeLink(let link): closes.append(link)
-        case .recordRole, .eraseRole: break
+        case .recordRole, .eraseRole, .callHandler: break
         case .skip, .skipFromPeer, .pauseClient, .resumeClient, .closeClient, .freeClient,
             .reportDrained, .closeDisk, .confirmResumption:
             // At a depth far below every limit, and with an end only to the process.

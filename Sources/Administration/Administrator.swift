@@ -125,6 +125,8 @@ package struct Administrator {
         warn(resource.warnings)
         // The daemon's working directory is not ours.
         settings.disk = Host.absolutePath(settings.disk)
+        settings.options.configurationPath = settings.options.configurationPath.map(
+            Host.absolutePath)
         switch settings.metaDisk {
         case .internal: break
         case .flexible(let path):

@@ -75,6 +75,14 @@ extension EffectiveResource {
         options.delayTarget = volume.options.delayTarget
         options.fillTarget = volume.options.fillTarget
         options.diskTimeout = volume.options.diskTimeout
+        options.onIOError =
+            switch volume.options.onIOError {
+            case .detach: .detach
+            case .callLocalIOError: .callHandler
+            case .passOn: .passOn
+            }
+        options.localIOErrorHandler = handlers["local-io-error"]
+        if options.localIOErrorHandler != nil { options.configurationPath = location.file }
         options.flushWaitsForPeer = repd.flushWaitsForPeer
         options.kernelDevice = repd.kernelDevice
         options.resumeTimeout = repd.resumeTimeout

@@ -185,8 +185,9 @@ extension ResourceConfiguration {
         ],
         .disk: [
             "al-extents", "resync-rate", "c-max-rate", "c-plan-ahead", "c-delay-target",
-            "c-fill-target", "disk-timeout",
+            "c-fill-target", "disk-timeout", "on-io-error",
         ],
+        .handlers: ["local-io-error"],
         .startup: ["wfc-timeout"],
         .repd: [
             "nbd-listen", "flush-waits-for-peer", "resume-timeout", "resume-limit",

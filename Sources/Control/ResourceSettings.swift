@@ -25,6 +25,9 @@ package struct ResourceSettings: Codable, Equatable, Sendable {
     /// When a write counts as done.
     package enum ReplicationProtocol: String, Codable, Sendable, CaseIterable { case A, B, C }
 
+    /// What becomes of a disk that reports an error.
+    package enum OnIOError: String, Codable, Sendable { case detach, callHandler, passOn }
+
     /// What holds the meta data of a volume.
     package enum MetaPlace: Codable, Equatable, Hashable, Sendable {
         /// The end of the backing disk.
@@ -113,6 +116,12 @@ extension ResourceSettings {
         package var fillTarget = 100
         /// Tenths of a second; 0: the disk may take any time.
         package var diskTimeout = 0
+        /// `nil`: detach.
+        package var onIOError: OnIOError?
+        /// A line for /bin/sh.
+        package var localIOErrorHandler: String?
+        /// The file that all this is from, for handlers.
+        package var configurationPath: String?
         /// `nil`: the daemon decides.
         package var flushWaitsForPeer: Bool?
         package var kernelDevice: Bool?

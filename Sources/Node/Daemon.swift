@@ -86,6 +86,8 @@ package struct Daemon: ~Copyable {
 
     // Control.
     var settings: ResourceSettings?
+    /// The child that runs local-io-error.
+    var errorHandler: Int?
     var controls: [ControlSession?] = []
     var controlListener = -1
     var jobs: [Job] = []

@@ -466,6 +466,8 @@ extension Daemon {
         } else if kernel.hold?.child == child {
             kernel.hold?.hasEnded = true
             if kernel.hold?.isReleased == true { kernel.hold = nil }
+        } else if errorHandler == child {
+            errorHandlerExited(status)
         }
     }
 

@@ -80,6 +80,7 @@ extension Daemon {
         case .closeDisk: closeDisk()
         case .recordRole(let generation): recordRole(generation)
         case .eraseRole: eraseRole()
+        case .callHandler: callErrorHandler()
         case .confirmResumption: confirmResumption()
         }
     }

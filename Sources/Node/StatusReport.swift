@@ -230,6 +230,12 @@ extension Daemon {
         options.maximumEpochSize = set.maximumEpochSize
         options.logExtents = set.activityLogExtents
         options.diskTimeout = set.diskTimeout > 0 ? .milliseconds(set.diskTimeout * 100) : nil
+        options.onIOError =
+            switch set.onIOError {
+            case .detach, nil: .detach
+            case .callHandler: .callHandler
+            case .passOn: .passOn
+            }
         if let limit = [set.resyncRate, set.maximumRate].compactMap({ $0 }).min() {
             options.resyncRateLimit = limit
         }

@@ -63,6 +63,7 @@ extension ReplicationEngine {
         }
         book.blockSize = blockSize
         beginDiskWatch()
+        passedOn = 0
         attachment = Attachment()
         attachment.id = id
         attachment.deviceSize = deviceSize

@@ -24,11 +24,23 @@ extension ReplicationEngine {
         if request.offset > bytes || request.length > bytes - request.offset {
             return request.operation == .read ? ReplyError.invalid : ReplyError.noSpace
         }
-        return diskUsable ? nil : ReplyError.io
+        return hasGoodData ? nil : ReplyError.io
     }
 
     /// The local disk takes requests.
     package var diskUsable: Bool { diskInUse && state.disk > .failed }
+
+    /// A Primary's disk of which some blocks failed, beside a peer that has them all.
+    var servesDamagedDisk: Bool {
+        state.disk == .inconsistent && state.connection == .connected
+            && state.peerDisk == .upToDate
+    }
+
+    /// Without it nothing is answered with success (I-13).
+    var hasGoodData: Bool {
+        if sabotaged(.trustsDamagedDisk) { return diskUsable }
+        return diskInUse && (state.disk == .upToDate || servesDamagedDisk)
+    }
 
     mutating func start(_ request: ClientRequest, _ client: UInt8) {
         let error = refusal(request)
@@ -238,7 +250,7 @@ extension ReplicationEngine {
     mutating func segmentDone(_ id: UInt16) {
         requests[Int(id)].segments -= 1
         guard requests[Int(id)].segments == 0 else { return }
-        if requests[Int(id)].missed, !generationIsDurable, !pairIsInStep {
+        if requests[Int(id)].missed, hasGoodData, !generationIsDurable, !pairIsInStep {
             gated.append(id)
             return
         }
@@ -247,7 +259,7 @@ extension ReplicationEngine {
 
     mutating func reply(_ id: UInt16) {
         // Diskless operation is not there: nothing is right any more, whoever may have it (S11).
-        if !diskUsable, requests[Int(id)].error == 0 { requests[Int(id)].error = ReplyError.io }
+        if !hasGoodData, requests[Int(id)].error == 0 { requests[Int(id)].error = ReplyError.io }
         let request = requests[Int(id)]
         if clients[Int(request.client)].dead {
             releaseChain(request.head)

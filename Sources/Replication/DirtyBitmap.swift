@@ -116,6 +116,12 @@ package struct DirtyBitmap: ~Copyable {
         return index << 6 + value.trailingZeroBitCount
     }
 
+    /// Whether a bit of `first...last` is set.
+    package func hasAny(_ first: Int, through last: Int) -> Bool {
+        guard let found = next(from: first) else { return false }
+        return found <= last
+    }
+
     /// The first clear bit at or after `start`, or `bitCount`.
     package func nextClear(from start: Int) -> Int {
         guard start < bitCount else { return bitCount }

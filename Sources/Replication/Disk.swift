@@ -12,8 +12,8 @@ extension ReplicationEngine {
         requests[Int(id)].epoch =
             transfer.open.count > 0 ? transfer.open.number : transfer.open.number &- 1
         requests[Int(id)].waitsForPeer =
-            options.waitsForPeer && !sabotaged(.flushIgnoresPeer)
-        guard diskUsable else {
+            (options.waitsForPeer || servesDamagedDisk) && !sabotaged(.flushIgnoresPeer)
+        guard hasGoodData else {
             requests[Int(id)].error = ReplyError.io
             segmentDone(id)
             return
@@ -124,7 +124,8 @@ extension ReplicationEngine {
     mutating func releaseGated() {
         guard gated.count > 0 else { return }
         let needsGeneration =
-            (superblock.uuids.bitmap == 0 || owesGeneration) && diskInUse && !meta.dead
+            (superblock.uuids.bitmap == 0 || owesGeneration) && diskInUse && hasGoodData
+            && !meta.dead
         if needsGeneration, !pairIsInStep, !sabotaged(.noNewGeneration) {
             if owesGeneration {
                 beginGenerationAlone()
@@ -133,7 +134,7 @@ extension ReplicationEngine {
             }
             if state.connection >= .connected { sendUUIDs() }
         }
-        guard generationIsDurable || pairIsInStep else { return }
+        guard generationIsDurable || pairIsInStep || !hasGoodData else { return }
         while let id = gated.take() {
             if meta.dead { requests[Int(id)].error = ReplyError.io }
             reply(id)
@@ -142,12 +143,34 @@ extension ReplicationEngine {
 
     // MARK: failure
 
+    /// A read or write of data failed: what on-io-error says.
+    mutating func dataFailed(_ cause: String) {
+        guard state.disk > .failed else { return }
+        guard options.onIOError == .passOn else {
+            diskFailed(cause)
+            return
+        }
+        if state.connection == .connected, state.disk == .upToDate, state.peerDisk == .upToDate {
+            // The other copy is better now: whoever serves alone must have every block.
+            if state.role == .primary { output.commands.append(.eraseRole) }
+            change("\(cause), passed on; the peer's copy is the good one", .error) {
+                $0.disk = .inconsistent
+            }
+            return
+        }
+        passedOn &+= 1
+        // A disk that fails with everything fills no log.
+        guard passedOn & (passedOn - 1) == 0 else { return }
+        record("\(cause), passed on (\(passedOn) so far)", .error)
+    }
+
     /// The disk is not used any more; what waits for it fails, the peer is told (safety.md S11).
     mutating func diskFailed(_ cause: String) {
         meta.dead = true
         attachmentFailed(cause)
         guard state.disk > .failed else { return }
         change("local disk failed: \(cause)", .error) { $0.disk = .failed }
+        if options.onIOError == .callHandler { output.commands.append(.callHandler) }
         // What the peer wrote since is not on it: nobody is to be Primary with this disk by himself.
         if state.role == .primary { output.commands.append(.eraseRole) }
         failWaiting()

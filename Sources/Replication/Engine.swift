@@ -100,6 +100,8 @@ package struct ReplicationEngine: ~Copyable {
     var sole = SoleCopies()
     var resumption = Resumption()
     var watch = DiskWatch()
+    /// Errors of this disk that on-io-error pass_on passed on.
+    var passedOn: UInt32 = 0
     /// Where the disk is: a number that changes with every attach, so that old answers do not count.
     var diskInUse = false
 

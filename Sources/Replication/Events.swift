@@ -143,6 +143,8 @@ package enum Command: BitwiseCopyable {
     case recordRole(generation: UInt64)
     /// No later process is to resume as Primary.
     case eraseRole
+    /// The administrator's local-io-error handler is to be told that the disk has failed.
+    case callHandler
     /// To be answered with `resumptionConfirmed`: what only the node knows is tested.
     case confirmResumption
 }

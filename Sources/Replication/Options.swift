@@ -2,6 +2,17 @@ package import DRBDWire
 package import MetaDisk
 import Support
 
+/// What becomes of a disk that reports an error (reference, admin 2.3; reliability, section 1.1).
+package enum OnIOError: BitwiseCopyable, Sendable {
+    /// It is given up.
+    case detach
+    /// It is given up, and the handler local-io-error is told.
+    case callHandler
+    /// An error of data is the application's; the disk stays. Meta data, flushes and disk-timeout are
+    /// nothing that can be passed on.
+    case passOn
+}
+
 /// What the administrator set, as the engine needs it. Units as in reference, wire section 17.
 package struct Options: Equatable, Sendable {
     package var replicationProtocol = ReplicationProtocol.c
@@ -34,6 +45,7 @@ package struct Options: Equatable, Sendable {
     /// An operation that the disk has not answered for this long, or at most twice as long, fails it;
     /// `nil`: it may take any time.
     package var diskTimeout: Duration?
+    package var onIOError = OnIOError.detach
     /// How long a demotion may take.
     package var demotionDeadline: Duration = .seconds(60)
     /// How long another node's answer to a state request is waited for.
@@ -43,9 +55,10 @@ package struct Options: Equatable, Sendable {
 
     /// What a connection was agreed upon with stays until the next one is made.
     package mutating func keepConnection(of old: Options) {
-        let (logExtents, diskTimeout) = (logExtents, diskTimeout)
+        let (logExtents, diskTimeout, onIOError) = (logExtents, diskTimeout, onIOError)
         self = old
         (self.logExtents, self.diskTimeout) = (logExtents, diskTimeout)
+        self.onIOError = onIOError
     }
 
     package var waitsForPeer: Bool { flushWaitsForPeer ?? (replicationProtocol == .c) }

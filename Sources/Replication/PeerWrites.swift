@@ -163,7 +163,7 @@ extension ReplicationEngine {
         let slot = slots[Int(id)]
         if failed {
             bitmap.set(slot.firstBlock, through: slot.lastBlock)
-            diskFailed("write error \(errno) at sector \(slot.sector)")
+            dataFailed("write error \(errno) at sector \(slot.sector)")
         }
         endPeerWrite(id, failed: failed)
     }
@@ -314,7 +314,7 @@ extension ReplicationEngine {
     mutating func peerReadDone(_ id: SlotID, failed: Bool, _ errno: UInt8) {
         let slot = slots[Int(id)]
         receiver.operations -= 1
-        if failed, errno != 0 { diskFailed("read error \(errno) at sector \(slot.sector)") }
+        if failed, errno != 0 { readFailed(id, errno) }
         guard slot.connection == link.serial, !failed else {
             if slot.connection == link.serial { sendAck(.negativeDataReply, slot) }
             release(id)

@@ -197,7 +197,7 @@ extension ReplicationEngine {
     /// Where the peer lacks something, a generation says so durably.
     private mutating func generationCoversLoss() -> Bool {
         if state.peerDisk == .upToDate || bitmap.setCount == 0 { return true }
-        guard diskUsable else { return true }
+        guard hasGoodData else { return true }
         beginGenerationIfNeeded("demotion with blocks that the peer lacks")
         return generationIsDurable
     }

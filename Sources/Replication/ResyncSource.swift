@@ -40,7 +40,7 @@ extension ReplicationEngine {
         let slot = slots[Int(id)]
         receiver.operations -= 1
         counters.diskRead += UInt64(slot.length >> 9)
-        if failed, errno != 0 { diskFailed("read error \(errno) at sector \(slot.sector)") }
+        if failed, errno != 0 { dataFailed("read error \(errno) at sector \(slot.sector)") }
         let wanted = slot.connection == link.serial && resync.stage == .sourceRunning
         guard wanted, !failed else {
             // A resync that is over gets no answer any more (wire 12.3).

@@ -152,7 +152,7 @@ extension ReplicationEngine {
         let slot = slots[Int(id)]
         counters.diskWritten += UInt64(slot.length >> 9)
         counters.received += UInt64(slot.length >> 9)
-        if failed { diskFailed("write error \(errno) at sector \(slot.sector)") }
+        if failed { dataFailed("write error \(errno) at sector \(slot.sector)") }
         if !failed, meta.freezesClears, slot.connection == link.serial {
             slots[Int(id)].stage = .deferred
             resync.deferredCount += 1
@@ -249,9 +249,10 @@ extension ReplicationEngine {
             resync.deferredCount == 0, resyncing
         else { return }
         guard bitmap.setCount <= resync.failedBlocks else {
-            // What was set behind the cursor, or cancelled.
-            if resync.failedBlocks == 0, bitmap.next(from: resync.cursor) == nil {
+            // What was set behind the cursor, or cancelled; what failed is tried again with it.
+            if bitmap.next(from: resync.cursor) == nil {
                 resync.cursor = 0
+                resync.failedBlocks = 0
             }
             return
         }
@@ -284,9 +285,8 @@ extension ReplicationEngine {
     }
 
     private mutating func endTarget() {
-        let failed = resync.failedBlocks
         resync.stage = .targetEnding
-        if failed == 0, bitmap.setCount == 0 {
+        if bitmap.setCount == 0 {
             superblock.uuids.finishTarget(
                 source: GenerationUUIDs(
                     current: peer.uuids.current, bitmap: peer.uuids.bitmap,
@@ -298,7 +298,9 @@ extension ReplicationEngine {
                 $0.disk = .upToDate
             }
         } else {
-            changeKeepingStage("resync ended with \(failed) blocks that could not be transferred") {
+            changeKeepingStage(
+                "resync ended with \(resync.failedBlocks) blocks that could not be transferred"
+            ) {
                 $0.connection = .connected
                 $0.disk = .inconsistent
             }

@@ -9,7 +9,7 @@ package enum Sabotage: String, CaseIterable, Sendable {
     case promotesAtOnce, ignoresSetBits, forgetsCrash, hidesWriteErrors, trustsFailedFlush
     case forgetsStaleRequests, asksForNoProof, allowsTwoPrimaries, trustsLastBits
     case keepsOldSuperblock, discardsUncut, believesDiskless, trustsTarget, promotesUnchecked
-    case resumesUnasked, hurriesGeneration, waitsForDisk, trustsRefusals
+    case resumesUnasked, hurriesGeneration, waitsForDisk, trustsRefusals, trustsDamagedDisk
 
     /// What is missing.
     package var sentence: String {
@@ -54,6 +54,8 @@ package enum Sabotage: String, CaseIterable, Sendable {
         case .promotesUnchecked: "what happened while the peer was asked does not matter (S12)"
         case .trustsRefusals:
             "refusals that are still on their way when the peer attaches again make no bits (S11)"
+        case .trustsDamagedDisk:
+            "a disk of which blocks failed goes on without the copy that has them (I-13)"
         case .waitsForDisk: "everybody waits for a disk that does not answer (law 5)"
         case .resumesUnasked: "a killed Primary goes on without asking its peer (S18)"
         case .hurriesGeneration:

@@ -228,7 +228,7 @@ extension ReplicationEngine {
             }
             return .source(full: full)
         case .target(let full):
-            guard state.role != .primary || ownDisk < .consistent else {
+            guard state.role != .primary else {
                 return .refuse(
                     "would become the target of a resync (rule \(comparison.rule)), but is "
                         + "Primary: make it Secondary first")

@@ -121,6 +121,11 @@ extension ReplicationEngine {
         {
             sendState()
         }
+        if old.disk == .upToDate, new.disk == .inconsistent, old.connection == .connected,
+            new.connection == .connected
+        {
+            sendState()
+        }
         if old.connection > .connected, new.connection <= .connected { abandonResync() }
         if old.connection == .wfReportParams, new.connection >= .connected {
             sendState()

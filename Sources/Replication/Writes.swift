@@ -28,7 +28,7 @@ extension ReplicationEngine {
 
     private mutating func admit(_ id: SlotID) {
         // What a demotion overtook is not done any more.
-        guard diskUsable, state.role == .primary else {
+        guard hasGoodData, state.role == .primary else {
             fail(id)
             return
         }
@@ -129,7 +129,7 @@ extension ReplicationEngine {
     }
 
     private mutating func submit(_ id: SlotID) {
-        guard diskUsable, state.role == .primary else {
+        guard hasGoodData, state.role == .primary else {
             fail(id)
             return
         }
@@ -176,7 +176,7 @@ extension ReplicationEngine {
         let data = link.data
         var flags: DataFlags = []
         if resyncing { flags.insert(.maySetInSync) }
-        if options.replicationProtocol == .c || resyncing {
+        if options.replicationProtocol == .c || resyncing || state.disk < .upToDate {
             flags.insert(.wantsWriteAck)
         } else if options.replicationProtocol == .b {
             flags.insert(.wantsReceiveAck)
@@ -246,7 +246,10 @@ extension ReplicationEngine {
 
     private mutating func submitRead(_ id: SlotID) {
         let slot = slots[Int(id)]
-        guard diskUsable, state.disk == .upToDate else {
+        // Reads from the peer do not exist yet: a block that failed here is an error.
+        guard hasGoodData,
+            state.disk == .upToDate || !bitmap.hasAny(slot.firstBlock, through: slot.lastBlock)
+        else {
             requests[Int(slot.request)].error = ReplyError.io
             segmentDone(slot.request)
             return
@@ -255,6 +258,14 @@ extension ReplicationEngine {
         diskOperations += 1
         output.commands.append(
             .read(slot: id, buffer: slot.buffer, length: slot.length, offset: slot.offset))
+    }
+
+    /// Of a client or the peer. What cannot be read here is to be written again from the peer's copy.
+    mutating func readFailed(_ id: SlotID, _ errno: UInt8) {
+        let slot = slots[Int(id)]
+        dataFailed("read error \(errno) at sector \(slot.sector)")
+        guard state.disk == .inconsistent else { return }
+        bitmap.set(slot.firstBlock, through: slot.lastBlock)
     }
 
     // MARK: completions
@@ -283,9 +294,13 @@ extension ReplicationEngine {
             writesAtDisk -= 1
             counters.diskWritten += UInt64(slot.length >> 9)
             slots[Int(id)].failed = failed
-            if failed { diskFailed("write error \(errno) at sector \(slot.sector)") }
+            if failed { dataFailed("write error \(errno) at sector \(slot.sector)") }
             localDone(slot.entry)
             settleWrite(id)
+            // The target of a resync has this write, and would not ask for the block again.
+            if failed, diskUsable, state.disk == .upToDate, state.connection > .connected {
+                connectionLost(.networkFailure, "a block failed at the source of a resync")
+            }
         case .read:
             counters.diskRead += UInt64(slot.length >> 9)
             guard !slot.isDisowned else {
@@ -293,7 +308,7 @@ extension ReplicationEngine {
                 return
             }
             if failed {
-                diskFailed("read error \(errno) at sector \(slot.sector)")
+                readFailed(id, errno)
                 requests[Int(slot.request)].error = ReplyError.io
             }
             segmentDone(slot.request)
@@ -319,7 +334,8 @@ extension ReplicationEngine {
         if slot.entry != none {
             if slot.missed || slot.failed {
                 bitmap.set(slot.firstBlock, through: slot.lastBlock)
-                requests[Int(slot.request)].missed = true
+                // What only this disk lacks is no loss of the peer's.
+                if slot.missed { requests[Int(slot.request)].missed = true }
             } else if slot.confirmedInSync, resyncing {
                 clearCovered(slot.offset, slot.length)
             }

@@ -98,10 +98,22 @@ extension World {
                 reconnect(node)
             } else if state.role == .primary, state.disk < .inconsistent {
                 demote(node)
+            } else if state.disk == .inconsistent, patiently || random.chance(1, in: 8) {
+                repair(node)
             }
         }
         advanceSwitch()
         promoteSomebody(patiently: patiently)
+    }
+
+    /// Blocks failed, and on-io-error passed that on: the next handshake has them copied.
+    private func repair(_ node: SimulatedNode) {
+        let state = node.engine.state
+        if state.role == .primary {
+            demote(node)
+        } else if state.connection == .connected, state.peerDisk == .upToDate {
+            perform(node, .disconnect(force: true))
+        }
     }
 
     // MARK: connections

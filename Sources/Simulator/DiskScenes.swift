@@ -217,6 +217,55 @@ extension World {
         expectPair()
     }
 
+    /// Some blocks of the Primary's disk fail, written or read; the others are served on, but not
+    /// without the peer, which has them all.
+    func playPassedOn() {
+        expectPair()
+        expectPrimary(0)
+        for block in 0..<16 { expectSuccess(ask(block % 4, .write, block: block)) }
+        let kind: ClientRequest.Operation = profile.seed % 2 == 0 ? .write : .read
+        nodes[0].failsWrites = kind == .write
+        nodes[0].failsReads = kind == .read
+        let failed = ask(0, kind, block: 3)
+        expectError(failed)
+        (nodes[0].failsWrites, nodes[0].failsReads) = (false, false)
+        expect("the mark of the damage") { [self] in
+            nodes[0].engine.state.disk == .inconsistent
+                && nodes[1].engine.state.peerDisk == .inconsistent
+        }
+        expectError(ask(0, .read, block: 3))
+        for block in 4..<16 {
+            expectSuccess(ask(block % 4, .read, block: block))
+            expectSuccess(ask(block % 4, .write, block: block))
+        }
+        expectSuccess(ask(0, .write, block: 3))
+        expectSuccess(ask(0, .flush))
+        let late = (8..<12).map { ask($0 % 4, .write, block: $0) }
+        switch profile.seed % 5 {
+        case 0, 1:
+            stop(nodes[1], losesPower: profile.seed % 5 == 1)
+        case 2:
+            inject(.blackHole, at: nodes[0])
+            faults.serial += 1
+        default:
+            stop(nodes[0], losesPower: profile.seed % 5 == 3)
+            expect("the loss of the peer") { [self] in
+                nodes[1].engine.state.connection < .connected
+            }
+            director.lastPrimary = 0
+            expectPrimary(1)
+            expectSuccess(ask(0, .write, block: 5))
+            return
+        }
+        for number in late { expectAnswer(number) }
+        expect("the loss of the peer") { [self] in
+            nodes[0].engine.state.connection < .connected
+        }
+        expectError(ask(1, .write, block: 5))
+        expectError(ask(2, .read, block: 6))
+        expectError(ask(3, .flush))
+    }
+
     /// A Primary alone, whose log has room for two of four extents.
     func playEvictions() {
         expectPair()

@@ -18,6 +18,7 @@ package struct Profile {
     var compressesBitmap = true
     var koCount = 7
     var diskTimeout: Duration?
+    var onIOError = OnIOError.detach
     var hasCache = [true, true]
     /// By node: its peer takes it for a kernel, because the private feature bit is masked away.
     var hidesRepd = [false, false]
@@ -120,6 +121,7 @@ package struct Profile {
         }
         isSupervised = random.chance(1, in: 3)
         if random.chance(1, in: 8) { diskTimeout = .milliseconds(pick([100, 300, 1000])) }
+        onIOError = pick([.detach, .detach, .callHandler, .passOn, .passOn])
     }
 
     var options: Options {
@@ -131,6 +133,7 @@ package struct Profile {
         options.compressesBitmap = compressesBitmap
         options.koCount = koCount
         options.diskTimeout = diskTimeout
+        options.onIOError = onIOError
         options.timeout = .seconds(1)
         options.pingInterval = hasSlowPings ? .seconds(200) : .seconds(2)
         options.pingTimeout = .milliseconds(500)

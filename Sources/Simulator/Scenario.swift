@@ -5,7 +5,9 @@ import Support
 /// The accidents of safety.md by their numbers; each is played with the chances of many seeds.
 package enum Scenario: String, CaseIterable {
     case s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, wideDiscard, s18,
-        outdated, lostEnd, lateAttach, law1, law2, rule41, resumed, stuckDisk, lateRefusals, minimal
+        outdated, lostEnd, lateAttach, law1, law2, rule41, resumed, stuckDisk, lateRefusals,
+        passedOn,
+        minimal
 
     /// What it shows.
     package var sentence: String {
@@ -42,6 +44,8 @@ package enum Scenario: String, CaseIterable {
             "a killed Primary is Primary again only where nobody else can be (S18, S8)"
         case .lateRefusals:
             "what a peer refuses while it has no disk reaches it when it has one again"
+        case .passedOn:
+            "a Primary of whose disk some blocks failed serves the rest while its peer has all (I-13)"
         case .stuckDisk:
             "a disk that does not answer keeps nobody waiting, and its late answers do no harm"
         case .rule41:
@@ -77,6 +81,7 @@ package enum Scenario: String, CaseIterable {
         case .resumed: [.resumesUnasked, .hurriesGeneration, .noNewGeneration]
         case .stuckDisk: [.waitsForDisk]
         case .lateRefusals: [.trustsRefusals]
+        case .passedOn: [.trustsDamagedDisk]
         case .wideDiscard, .rule41: []
         }
     }
@@ -91,6 +96,9 @@ package enum Scenario: String, CaseIterable {
         case .s1: profile.replicationProtocol = profile.seed % 2 == 0 ? .a : .c
         case .s5: profile.replicationProtocol = profile.seed % 2 == 0 ? .b : .c
         case .lateRefusals: profile.wireTime = .milliseconds(10)
+        case .passedOn:
+            profile.onIOError = .passOn
+            profile.replicationProtocol = [.a, .b, .c][Int(profile.seed % 3)]
         case .stuckDisk:
             profile.diskTimeout = .milliseconds(500)
             profile.koCount = 0
@@ -145,6 +153,7 @@ package enum Scenario: String, CaseIterable {
         case .stuckDisk: world.playStuckDisk()
         case .lateRefusals: world.playLateRefusals()
         case .resumed: world.playResumption()
+        case .passedOn: world.playPassedOn()
         }
         if world.violation == nil { world.settleDown() }
     }
@@ -218,6 +227,13 @@ extension World {
         expectAnswer(number)
         if violation == nil, !operations[number].acked {
             violate("scenario", "#\(number) ends with an error")
+        }
+    }
+
+    func expectError(_ number: Int) {
+        expectAnswer(number)
+        if violation == nil, operations[number].acked {
+            violate("scenario", "#\(number) ends with success")
         }
     }
 

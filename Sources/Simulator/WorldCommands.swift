@@ -40,6 +40,7 @@ extension World {
         case .recordRole(let generation):
             node.roleRecord = [generation] + node.roleRecord.prefix(1)
         case .eraseRole: node.roleRecord = []
+        case .callHandler: break
         case .confirmResumption:
             schedule(
                 .confirm(node: node.index, life: node.life), in: spread(.microseconds(100)))

@@ -70,13 +70,13 @@ import Testing
     }
 
     @Test func `what is without effect is told once`() {
-        let option = "disk { on-io-error detach; }"
+        let option = "disk { fencing resource-only; }"
         var site = Site(
             Sample.resource("r0", body: option), running: [Sample.snapshot("r0")])
         #expect(site.run("up", "r0", "r0") == 0)
         #expect(
             site.errors
-                == "\(OneFile.path):1: in resource r0: WARN: 'on-io-error' has no effect in this "
+                == "\(OneFile.path):1: in resource r0: WARN: 'fencing' has no effect in this "
                 + "version of repd.\n")
     }
 

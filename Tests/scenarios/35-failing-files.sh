@@ -24,12 +24,27 @@ wait_until 10 test -S "$scratch/nbdkit" || fail "nbdkit does not listen: $(cat "
 background nbdfuse "$scratch/mount/disk" "nbd+unix:///?socket=$scratch/nbdkit" 2>"$scratch/nbdfuse.log"
 wait_until 10 test -s "$scratch/mount/disk" || fail "nbdfuse does not show the file"
 node_disks=([a]=$scratch/mount/disk [b]=$nodes/b.img)
+# The handler tells of every failure; the pair must not wait for it.
+nodes_disk='on-io-error call-local-io-error;'
+nodes_handlers="local-io-error \"env >>$scratch/handler; sleep 1\";"
 nodes_configure C 32
 make_equal_metadata "${node_disks[a]}"
 make_equal_metadata "${node_disks[b]}"
 node_up a
 node_up b
 node_wait a "$in_sync" 20
+
+# handler_has_run: for a failure of a's disk, with what drbd.conf's handlers get.
+handler_has_run() {
+    local line
+    wait_until 10 grep -q '^DRBD_RESOURCE=r0$' "$scratch/handler" || fail "local-io-error was not run: $(node_log a)"
+    for line in DRBD_MINOR=0 DRBD_VOLUME=0 "DRBD_LL_DISK=${node_disks[a]}" DRBD_PEER=b \
+        DRBD_PEER_AF=ipv4 DRBD_PEER_ADDRESS=127.0.0.1 "DRBD_CONF=$nodes/a.conf"; do
+        grep -qxF "$line" "$scratch/handler" || fail "local-io-error lacks $line: $(cat "$scratch/handler")"
+    done
+    [[ $(grep -c '^DRBD_RESOURCE' "$scratch/handler") == 1 ]] || fail "local-io-error was run more than once"
+    rm "$scratch/handler"
+}
 
 reattach() {
     rm -f "$scratch/fail-reads" "$scratch/fail-writes"
@@ -46,7 +61,9 @@ touch "$scratch/fail-writes"
 records fill "$(node_uri b)" "$nodes/records" --blocks 250 >/dev/null || fail "the Primary's client noticed"
 node_wait b 'cs:Connected ro:Primary/Secondary ds:UpToDate/Diskless' 10
 node_wait a 'ds:Diskless/UpToDate' 10
+handler_has_run
 [[ $(node_value b oos) == 1000 ]] || fail "out of sync: $(node_value b oos) KiB, not 1000"
+if [[ -e $scratch/handler ]]; then fail "local-io-error was run without a failure"; fi
 reattach
 [[ $(node_began_resync a) == 250 ]] || fail "resync of $(node_began_resync a) blocks, not 250"
 node_ctl b secondary
@@ -67,6 +84,7 @@ fails_as_primary() {
     fi
     if wait "$writer"; then fail "the writer sees no error"; fi
     node_wait a 'ro:Primary/Secondary ds:Diskless/UpToDate' 10
+    handler_has_run
     node_ctl a secondary || fail "a Primary without disk cannot be demoted"
     node_primary b
     records verify "$(node_uri b)" "$nodes/records" || fail "records are lost"

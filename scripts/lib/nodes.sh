@@ -19,8 +19,8 @@ python3=/usr/bin/python3
 declare -A node_pids=() node_ports=() node_disks=() node_hosts=([a]=127.0.0.1 [b]=127.0.0.1)
 # Where a node's meta data are, if not on its disk: a statement of its host section without the semicolon.
 declare -A node_metadata=()
-# More options of the sections net, disk and repd, for nodes_configure.
-nodes_net='' nodes_disk='' nodes_repd=''
+# More options of the sections net, disk, repd and handlers, for nodes_configure.
+nodes_net='' nodes_disk='' nodes_repd='' nodes_handlers=''
 # How fast a node resyncs of which the other one is the source.
 nodes_rate='resync-rate 200M;'
 # Where each node finds the other one, if not at its own port: the ports of a proxy.
@@ -66,6 +66,9 @@ resource r0 {
     }
     repd {
         $nodes_repd
+    }
+    handlers {
+        $nodes_handlers
     }
     on a {
         device /dev/drbd0 minor 0;

@@ -1,28 +1,9 @@
 # Disks that fail under repd and under the kernel's DRBD, as Secondary and as Primary, and come back.
 set -euo pipefail
 . "$REPD_ROOT/scripts/lib/repd-and-kernel.sh"
+. "$REPD_ROOT/scripts/lib/failing-disks.sh"
 
 device=/dev/drbd1
-
-# dm_disk NAME MIB: a disk that can fail.
-dm_disk() {
-    local below
-    below=$(make_disk "$2")
-    dmsetup create "$1" --table "0 $(blockdev --getsz "$below") linear $below 0"
-    dmsetup mknodes "$1"
-    echo "$below" >"$nodes/below.$1"
-}
-
-# dm_becomes NAME TABLE...: between two requests.
-dm_becomes() {
-    dmsetup suspend --noflush --nolockfs "$1"
-    dmsetup load "$1" --table "$2"
-    dmsetup resume "$1"
-}
-
-disk_size_of() { blockdev --getsz "/dev/mapper/$1"; }
-disk_fails() { dm_becomes "$1" "0 $(disk_size_of "$1") error"; }
-disk_returns() { dm_becomes "$1" "0 $(disk_size_of "$1") linear $(cat "$nodes/below.$1") 0"; }
 
 # sync_is_small TEXT LEAST MOST: the last resync, by both counts.
 sync_is_small() {
@@ -35,7 +16,6 @@ sync_is_small() {
 
 kernel_load
 modprobe dm-mod
-modprobe dm-flakey
 mkdir -p "$nodes"
 dm_disk disk-a 32
 dm_disk disk-b 32
