@@ -67,8 +67,11 @@ extension Command {
                 """,
             scope: .configured, action: .each { $0.checkResize($1, $2) }),
         Command(
-            "outdate", "Mark the data of a disk that is not in use as outdated.",
-            discussion: "Nobody promotes it by mistake then. Refused (5) if it is inconsistent.",
+            "outdate", "Mark the data of a disk as outdated, in use or not.",
+            discussion: """
+                Nobody promotes it by mistake then. A Secondary has to be disconnected (11); refused on a Primary (17) and if \
+                the data are inconsistent (5).
+                """,
             scope: .configured,
             action: .each { administrator, name, _ in administrator.outdate(name) }),
     ]

@@ -77,7 +77,7 @@ extension EffectiveResource {
         options.diskTimeout = volume.options.diskTimeout
         options.onIOError =
             switch volume.options.onIOError {
-            case .detach: .detach
+            case .detach: nil
             case .callLocalIOError: .callHandler
             case .passOn: .passOn
             }

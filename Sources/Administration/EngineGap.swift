@@ -107,7 +107,7 @@ extension ControlCommand {
     /// Whether it may be sent again to the engine that follows one that died.
     var isRepeatable: Bool {
         switch self {
-        case .ping, .status, .primary, .secondary, .down, .waitConnect, .waitSync: true
+        case .ping, .status, .primary, .secondary, .outdate, .down, .waitConnect, .waitSync: true
         case .upgrade, .up, .attach, .detach, .connect, .disconnect, .invalidate: false
         }
     }

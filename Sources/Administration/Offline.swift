@@ -63,16 +63,23 @@ extension Administrator {
     }
 
     mutating func outdate(_ resource: String) -> Int32 {
-        offline(resource, force: false) { $0.outdate() }
+        byWhoHasTheDisk(resource, .outdate) { $0.outdate() }
+    }
+
+    mutating func invalidate(_ resource: String) -> Int32 {
+        byWhoHasTheDisk(resource, .invalidate) { $0.invalidate() }
     }
 
     /// The daemon does it while it has the disk; else it is done on the disk.
-    mutating func invalidate(_ resource: String) -> Int32 {
+    private mutating func byWhoHasTheDisk(
+        _ resource: String, _ command: ControlCommand,
+        offline body: (inout OfflineCommands) -> Int32
+    ) -> Int32 {
         do throws(AdministrationError) {
             if let volume = try running(resource)?.volumes.first, volume.disk != .diskless {
-                return try tell(.invalidate, resource, .unknownMinor)
+                return try tell(command, resource, .unknownMinor)
             }
-            return offline(resource, force: false) { $0.invalidate() }
+            return offline(resource, force: false, body)
         } catch {
             return complain(error)
         }

@@ -12,6 +12,7 @@ package enum ControlCommand: Codable, Equatable, Sendable {
     case primary(force: Bool)
     case secondary(disconnectClients: Bool)
     case invalidate
+    case outdate
     case down(force: Bool)
     /// Ends without giving anything up: the supervisor starts the program anew, which goes on.
     case upgrade
@@ -27,7 +28,8 @@ extension ControlCommand {
     var settings: ResourceSettings? {
         switch self {
         case .up(let settings), .attach(let settings), .connect(let settings, _): settings
-        case .ping, .detach, .disconnect, .primary, .secondary, .invalidate, .down, .upgrade,
+        case .ping, .detach, .disconnect, .primary, .secondary, .invalidate, .outdate, .down,
+            .upgrade,
             .status,
             .waitConnect, .waitSync:
             nil

@@ -25,8 +25,8 @@ package struct ResourceSettings: Codable, Equatable, Sendable {
     /// When a write counts as done.
     package enum ReplicationProtocol: String, Codable, Sendable, CaseIterable { case A, B, C }
 
-    /// What becomes of a disk that reports an error.
-    package enum OnIOError: String, Codable, Sendable { case detach, callHandler, passOn }
+    /// What becomes of a disk that reports an error, if it is more, or less, than a detach.
+    package enum OnIOError: String, Codable, Sendable { case callHandler, passOn }
 
     /// What holds the meta data of a volume.
     package enum MetaPlace: Codable, Equatable, Hashable, Sendable {

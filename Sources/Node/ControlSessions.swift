@@ -136,6 +136,7 @@ extension Daemon {
                     force: false,
                     clients: disconnect ? .leave : .stay(option: "--disconnect-clients")))
         case .invalidate: enqueue(session, [.order(.invalidate)])
+        case .outdate: enqueue(session, [.order(.outdate)])
         case .upgrade:
             guard supervision.isSupervised else {
                 send(

@@ -232,7 +232,7 @@ extension Daemon {
         options.diskTimeout = set.diskTimeout > 0 ? .milliseconds(set.diskTimeout * 100) : nil
         options.onIOError =
             switch set.onIOError {
-            case .detach, nil: .detach
+            case nil: .detach
             case .callHandler: .callHandler
             case .passOn: .passOn
             }

@@ -91,6 +91,8 @@ package enum AdministratorCommand: Equatable, Sendable {
     case primary(force: Bool)
     case secondary
     case invalidate
+    /// The data here are old: only force, or the peer, makes them good again.
+    case outdate
     /// Primary again, if the peer agrees or is gone and the node confirms it; `connects`: a connection
     /// was ordered before.
     case resume(connects: Bool)

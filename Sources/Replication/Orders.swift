@@ -71,6 +71,7 @@ extension ReplicationEngine {
         case .primary(let force): startPromotion(id, force: force)
         case .secondary: startDemotion(id)
         case .invalidate: startInvalidate(id)
+        case .outdate: startOutdate(id)
         case .resume(let connects): startResumption(id, connects: connects)
         }
     }
@@ -108,6 +109,7 @@ extension ReplicationEngine {
         case .secondary: advanceDemotion(current)
         case .detach: advanceDetach(current)
         case .invalidate: advanceInvalidate(current)
+        case .outdate: advanceOutdate(current)
         case .disconnect: advanceDisconnect(current)
         case .resume: advanceResumption(current)
         case .attach, .connect: break
@@ -129,7 +131,7 @@ extension ReplicationEngine {
         case .primary where state.role == .primary:
             // Only the disk is missing; giving up would leave the role half changed.
             order.current?.deadline = now + options.requestDeadline
-        case .primary, .invalidate, .disconnect, .detach:
+        case .primary, .invalidate, .outdate, .disconnect, .detach:
             order.detach = nil
             endOrder(.inTransientState, "no answer in time: \(explainWait(current))")
         case .attach: order.current?.deadline = now + options.requestDeadline
@@ -174,7 +176,7 @@ extension ReplicationEngine {
         case .invalidate: invalidateAnswered(accepted, code)
         case .disconnect: disconnectAnswered(current, accepted, code)
         case .resume: resumptionAnswered(accepted, code)
-        case .attach, .connect, .secondary: break
+        case .attach, .connect, .secondary, .outdate: break
         }
     }
 
@@ -188,7 +190,7 @@ extension ReplicationEngine {
         case .disconnect:
             link.reconnects = false
             order.current?.stage = .disconnecting
-        case .attach, .connect, .secondary: break
+        case .attach, .connect, .secondary, .outdate: break
         }
     }
 
@@ -315,6 +317,34 @@ extension ReplicationEngine {
         }
         beginOrder(id, .invalidate, .asking, within: options.requestDeadline)
         ask(mask: 0x1f0, value: 0xc0)
+    }
+
+    /// Reference, wire 7.3: refused by a Primary, by worse data, and while connected.
+    private mutating func startOutdate(_ id: UInt32) {
+        if state.disk == .outdated {
+            finish(id, .success)
+        } else if state.role == .primary || isResuming {
+            finish(id, .noUpToDateDisk)
+        } else if !diskUsable || state.disk < .outdated || state.disk == .unknown {
+            finish(id, .lowerThanOutdated)
+        } else if state.connection >= .connected {
+            finish(id, .connectedOutdates)
+        } else {
+            beginOrder(id, .outdate, .storing(0), within: options.requestDeadline)
+            change("outdated by the operator") { $0.disk = .outdated }
+            let version = touchSuperblock()
+            order.current?.stage = .storing(version)
+        }
+    }
+
+    private mutating func advanceOutdate(_ current: PendingOrders.Order) {
+        guard case .storing(let version) = current.stage else { return }
+        guard diskUsable else {
+            endOrder(.lowerThanOutdated, "the disk failed")
+            return
+        }
+        guard meta.superblockDurable >= version else { return }
+        endOrder(.success)
     }
 
     private mutating func invalidateAnswered(_ accepted: Bool, _ code: Int32) {

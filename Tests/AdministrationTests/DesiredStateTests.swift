@@ -1,4 +1,5 @@
 import Administration
+import Configuration
 import Control
 import Testing
 
@@ -53,9 +54,9 @@ import Testing
         let body = """
             net { protocol A; timeout 61; ping-int 11; ping-timeout 6; connect-int 12; ko-count 8; \
             max-buffers 4096; max-epoch-size 4097; sndbuf-size 1M; rcvbuf-size 2M; use-rle no; }
-            disk { on-io-error call-local-io-error; }
             handlers { local-io-error "halt -f"; }
-            disk { al-extents 521; c-plan-ahead 21; c-delay-target 13; c-fill-target 2048s; }
+            disk { on-io-error call-local-io-error; al-extents 521; c-plan-ahead 21; \
+            c-delay-target 13; c-fill-target 2048s; }
             repd { nbd-listen 127.0.0.1:10809; nbd-listen ipv6 [::1]:10810; flush-waits-for-peer no; \
             kernel-device no; resume-timeout 14; resume-limit 15; }
             """
@@ -78,7 +79,7 @@ import Testing
         wanted.fillTarget = 2048
         wanted.onIOError = .callHandler
         wanted.localIOErrorHandler = "halt -f"
-        wanted.configurationPath = Sample.effective(Sample.resource()).location.file
+        wanted.configurationPath = try Sample.effective(Sample.resource()).location.file
         wanted.flushWaitsForPeer = false
         wanted.kernelDevice = false
         wanted.resumeTimeout = 14

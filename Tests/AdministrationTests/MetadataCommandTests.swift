@@ -81,7 +81,7 @@ import Testing
     @Test(
         arguments: [
             "create-md", "dump-md", "set-gi", "restore-md", "verify-dump", "wipe-md", "apply-al",
-            "check-resize", "outdate",
+            "check-resize",
         ])
     func `a disk in use is left alone, and it is said how to get it`(command: String) throws {
         let disk = try TemporaryDisk()
@@ -96,18 +96,24 @@ import Testing
         #expect(try disk.read(63 << 20, 1 << 20) == before)
     }
 
-    @Test func `invalidate goes to the daemon that has the disk, else to the disk`() throws {
+    @Test(
+        arguments: [
+            ("invalidate", [.fullSync, .logClean]), ("outdate", [.consistent, .logClean]),
+        ] as [(String, MetaFlags)])
+    func `a running disk is invalidated or outdated by its daemon, any other one here`(
+        command: String, flags: MetaFlags
+    ) throws {
         let disk = try TemporaryDisk()
         var site = Self.site(disk)
         #expect(site.run("create-md", "r0") == 0)
         try disk.change { $0.flags = [.consistent, .wasUpToDate, .logClean] }
         site.daemons.change { $0.snapshots["r0"] = Sample.snapshot() }
-        #expect(site.run("invalidate", "r0") == 0)
-        #expect(site.daemons.told.last == "invalidate r0")
+        #expect(site.run(command, "r0") == 0)
+        #expect(site.daemons.told.last == "\(command) r0")
         #expect(try disk.superblock().flags == [.consistent, .wasUpToDate, .logClean])
         site.daemons.change { $0.snapshots["r0"] = Sample.snapshot(disk: .diskless) }
-        #expect(site.run("invalidate", "r0") == 0)
-        #expect(try disk.superblock().flags == [.fullSync, .logClean])
+        #expect(site.run(command, "r0") == 0)
+        #expect(try disk.superblock().flags == flags)
     }
 
     @Test func `get-gi of a disk in use comes from the daemon`() throws {

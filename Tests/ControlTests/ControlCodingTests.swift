@@ -20,7 +20,8 @@ import Testing
     static let commands: [ControlCommand] = [
         .ping, .up(settings), .attach(settings), .detach(force: true),
         .connect(settings, discardMyData: true), .disconnect(force: false), .primary(force: true),
-        .secondary(disconnectClients: true), .invalidate, .down(force: false), .status,
+        .secondary(disconnectClients: true), .invalidate, .outdate, .down(force: false),
+        .status,
         .waitConnect(timeout: 3), .waitConnect(timeout: nil), .waitSync(timeout: 0),
     ]
 

@@ -127,6 +127,8 @@ grep -q "^"$'\t'"\[[=>.]*\] sync'ed: *[0-9.]*% ([0-9]*/[0-9]*)K\$" "$scratch/out
 expect '' bob wait-sync r0
 grep -q '^r0: \[[=>.]*\] [0-9.]*% finish: ' "$scratch/errors" ||
     fail "wait-sync: $(cat "$scratch/errors")"
+# The source hears of the end a moment later.
+expect '' alice wait-sync r0
 expect UpToDate/UpToDate alice dstate r0
 expect Primary/Secondary alice role r0
 node alice proc >"$scratch/output"
@@ -184,6 +186,21 @@ write_configuration
 expect '' alice connect r0
 expect '' alice wait-connect r0
 expect '' alice wait-sync r0
+
+echo "a disk is outdated by hand, and only the peer makes it good again"
+refused 11 '(-6) Refusing to be Outdated while Connected' alice outdate r0
+refused 17 '(-2) Need access to UpToDate data' bob outdate r0
+expect '' alice disconnect r0
+expect '' alice outdate r0
+expect '' alice outdate r0
+expect Outdated/DUnknown alice dstate r0
+refused 17 '(-2) Need access to UpToDate data' alice primary r0
+expect '' alice down r0
+expect Outdated alice dstate r0
+up alice
+expect '' alice wait-connect r0
+expect '' alice wait-sync r0
+expect UpToDate/UpToDate alice dstate r0
 
 echo "a daemon that is killed with its supervisor is told, and up starts it again"
 alice_pid=$(cat "$scratch/alice/r0/repd.pid")
