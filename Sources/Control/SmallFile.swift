@@ -38,4 +38,27 @@ package enum SmallFile {
             throw SystemError("rename", path, errno: errno)
         }
     }
+
+    /// Changes a file of a line or two in its place, for which an old one needs no space.
+    package static func overwrite(
+        _ descriptor: Int32, _ path: String, _ text: String
+    ) throws(SystemError) {
+        let bytes = Array(text.utf8)
+        let count = unsafe pwrite(descriptor, bytes, bytes.count, 0)
+        guard count == bytes.count else {
+            throw SystemError("write", path, errno: count < 0 ? errno : ENOSPC)
+        }
+        _ = ftruncate(descriptor, off_t(count))
+    }
+
+    /// Whether an open file is still the one that has this name.
+    package static func isInPlace(_ descriptor: Int32, _ path: String) -> Bool {
+        var held = stat()
+        var named = stat()
+        // Both calls write one structure of that type.
+        guard unsafe fstat(descriptor, &held) == 0, unsafe stat(path, &named) == 0 else {
+            return false
+        }
+        return held.st_dev == named.st_dev && held.st_ino == named.st_ino
+    }
 }

@@ -79,6 +79,11 @@ package struct Daemon: ~Copyable {
     /// As it was last written.
     var roleRecord: RoleRecord?
     var savedState: SavedState?
+    /// What could not be written for the process after this one, in words; it is tried again.
+    var stateTrouble: String?
+    var roleTrouble: String?
+    var recordTrouble: String? { roleTrouble ?? stateTrouble }
+    var nextRecording = Instant.never
     var restoration: Restoration?
     /// Attached as soon as nobody else has it.
     var wantedDisk: ResourceSettings?

@@ -64,9 +64,8 @@ package struct DaemonLock: ~Copyable {
             let process = text.split(separator: "\n").first.map { "pid \($0)" } ?? "another process"
             throw .cannotStart("a repd serves it already (\(process))")
         }
-        _ = ftruncate(descriptor, 0)
-        let text = Array("\(getpid())\n".utf8)
-        _ = unsafe text.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
+        // Without its number it is only harder to find.
+        try? SmallFile.overwrite(descriptor, path, "\(getpid())\n")
         self.descriptor = descriptor
     }
 
@@ -74,6 +73,8 @@ package struct DaemonLock: ~Copyable {
 
     /// A clean end leaves nothing behind that looks like a running daemon.
     package func release(_ directory: ResourceDirectory, isSupervised: Bool) {
+        // What lies in a deleted directory's place belongs to somebody else.
+        guard SmallFile.isInPlace(descriptor, directory.engineLock) else { return }
         // A supervisor's sockets are for it to remove.
         if !isSupervised || !SupervisorLock.isHeld(directory) {
             _ = unsafe unlink(directory.controlSocket)

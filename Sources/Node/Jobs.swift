@@ -93,7 +93,7 @@ extension Daemon {
             now >= jobs[0].retryAt || jobs[0].retryAt == .never
         {
             guard jobs[0].next < jobs[0].steps.count else {
-                endJob(ControlReply())
+                endJob(ControlReply(message: recordTrouble))
                 continue
             }
             guard run(jobs[0].steps[jobs[0].next]) else { return }

@@ -31,14 +31,37 @@ extension Daemon {
         guard state != savedState else { return }
         savedState = state
         do {
-            try SmallFile.replace(directory.state, with: ControlCoding.encode(state))
+            let bytes = try ControlCoding.encode(state)
+            do { try SmallFile.replace(directory.state, with: bytes) } catch {
+                // Rather nothing than what was true once; and where the disk is full, its place will do.
+                _ = unsafe unlink(directory.state)
+                try SmallFile.replace(directory.state, with: bytes)
+            }
+            stateTrouble = nil
         } catch {
-            // Rather nothing than what was true once.
-            _ = unsafe unlink(directory.state)
-            logOnce(
-                "after a death this resource will not come back by itself until 'repctl up': \(error)"
-            )
+            stateTrouble = recordFailed(
+                "after a death this resource will not come back by itself until 'repctl up'", error)
         }
+    }
+
+    /// What the next process would go on with could not be written: the operator is told, and it is
+    /// tried again.
+    private mutating func recordFailed(_ consequence: String, _ error: any Error) -> String {
+        let trouble = "\(consequence): \(error) (make room in \(directory.path))"
+        logOnce(trouble)
+        nextRecording = now + .seconds(1)
+        return trouble
+    }
+
+    mutating func recordAgain() {
+        nextRecording = .never
+        if stateTrouble != nil {
+            savedState = nil
+            saveState()
+        }
+        // A generation that is not on the disk yet does no harm: then nobody is Primary again.
+        if roleTrouble != nil { recordRole(engine.superblock.uuids.current) }
+        if recordTrouble == nil { log.notice("\(directory.path): the records are complete again") }
     }
 
     /// What a supervisor's restart begins with.
@@ -125,14 +148,17 @@ extension Daemon {
         roleRecord = record
         do throws(SystemError) {
             try roleFile.whileLocked { (file) throws(SystemError) in try file.write(record) }
+            roleTrouble = nil
         } catch {
-            logOnce("after a death this node will not be Primary again by itself: \(error)")
             eraseRole()
+            roleTrouble = recordFailed(
+                "after a death this node will not be Primary again by itself", error)
         }
     }
 
     mutating func eraseRole() {
         roleRecord = nil
+        roleTrouble = nil
         guard supervision.isSupervised else { return }
         do throws(SystemError) {
             try roleFile.whileLocked { (file) throws(SystemError) in try file.erase() }

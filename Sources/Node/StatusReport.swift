@@ -91,7 +91,7 @@ extension Daemon {
     // MARK: now and then
 
     var housekeepingDeadline: Instant {
-        var deadline = min(exitAt, nextCloseAt, stalls.checkAt)
+        var deadline = min(exitAt, nextCloseAt, stalls.checkAt, nextRecording)
         if !waiters.isEmpty {
             for waiter in waiters { deadline = min(deadline, waiter.nextReport, waiter.deadline) }
         }
@@ -122,6 +122,7 @@ extension Daemon {
         if engine.clientsWait || stalls.checkAt != .never || !handshakes.isEmpty { watchClients() }
         if exitAt != .never { exitWhenSent() }
         if now >= nextCloseAt { closeLate() }
+        if now >= nextRecording { recordAgain() }
     }
 
     private mutating func closeLate() {

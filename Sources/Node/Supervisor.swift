@@ -82,6 +82,12 @@ package struct Supervisor: ~Copyable {
             wasReady = wasReady || end.wasReady
             // One that never came so far will not come farther next time.
             guard wasReady else { return finish(end.status > 0 ? end.status : 1) }
+            guard lock.isInPlace else {
+                // Nobody would find it, and nothing is left of what it was told.
+                log.error(
+                    "\(directory.path) was deleted: 'repctl up \(directory.name)' begins anew")
+                return finish(1)
+            }
             let now = Reactor.clock()
             death = now
             if end.status == Supervision.replaced {
@@ -168,6 +174,8 @@ package struct Supervisor: ~Copyable {
 
     /// The files that look like a daemon go first, the lock with this process.
     private func finish(_ status: Int32) -> Int32 {
+        // What lies in a deleted directory's place belongs to somebody else.
+        guard lock.isInPlace else { return status }
         do throws(SystemError) {
             try RoleFile(directory).whileLocked { (file) throws(SystemError) in try file.erase() }
         } catch {
@@ -222,6 +230,7 @@ package struct Supervisor: ~Copyable {
 /// There is one supervisor per resource. The file stays: whoever locks it has the resource.
 struct SupervisorLock: ~Copyable {
     private let descriptor: Int32
+    private let path: String
 
     init(_ directory: ResourceDirectory) throws(DaemonError) {
         let path = directory.supervisorLock
@@ -240,13 +249,20 @@ struct SupervisorLock: ~Copyable {
             }
             usleep(20_000)
         }
-        _ = ftruncate(descriptor, 0)
-        let text = Array("\(getpid())\n".utf8)
-        _ = unsafe pwrite(descriptor, text, text.count, 0)
+        do throws(SystemError) { try SmallFile.overwrite(descriptor, path, "\(getpid())\n") } catch
+        {
+            close(descriptor)
+            throw .cannotStart("\(error) (make room in \(directory.path))")
+        }
+        self.path = path
+        // Last: from here on `deinit` closes it.
         self.descriptor = descriptor
     }
 
     deinit { close(descriptor) }
+
+    /// False if its file was deleted, or another one has taken its place.
+    var isInPlace: Bool { SmallFile.isInPlace(descriptor, path) }
 
     /// Whether there is a supervisor at this moment.
     static func isHeld(_ directory: ResourceDirectory) -> Bool {
