@@ -93,11 +93,22 @@ enum DaemonProgram {
     }
 
     /// Whether a process has ended, even if nobody has waited for it.
-    static func isGone(_ process: pid_t) -> Bool {
-        guard let line = Host.firstLine(of: "/proc/\(process)/stat") else { return true }
-        // The name in parentheses may contain anything, the state follows the last one.
-        guard let end = line.lastIndex(of: ")") else { return true }
-        return line[line.index(after: end)...].hasPrefix(" Z")
+    static func isGone(_ process: pid_t) -> Bool { state(of: process).map { $0 == "Z" } ?? true }
+
+    /// The letter that ps(1) shows; `nil` without such a process.
+    static func state(of process: pid_t) -> Character? { status(of: process)?.first?.first }
+
+    static func parent(of process: pid_t) -> pid_t? {
+        status(of: process)?.dropFirst().first.flatMap { pid_t($0) }
+    }
+
+    /// The fields behind the name: state, parent and so on.
+    private static func status(of process: pid_t) -> [Substring]? {
+        guard let line = Host.firstLine(of: "/proc/\(process)/stat"),
+            // The name in parentheses may contain anything, the state follows the last one.
+            let end = line.lastIndex(of: ")")
+        else { return nil }
+        return line[line.index(after: end)...].split(separator: " ")
     }
 
     /// What a shell or library left open is not the daemon's.

@@ -8,12 +8,19 @@ package struct LocalDaemons: Daemons {
     private let nodeName: String
     /// `nil` looks for it.
     private let program: String?
+    private let notify: @Sendable (String) -> Void
 
-    /// - Parameter program: the daemon's executable.
-    package init(run: RunDirectory, nodeName: String, program: String? = nil) {
+    /// - Parameters:
+    ///   - program: the daemon's executable.
+    ///   - notify: gets a line for the operator when an answer takes long.
+    package init(
+        run: RunDirectory, nodeName: String, program: String? = nil,
+        notify: @escaping @Sendable (String) -> Void = { _ in }
+    ) {
         self.run = run
         self.nodeName = nodeName
         self.program = program
+        self.notify = notify
     }
 
     package func names() throws(AdministrationError) -> [String] {
@@ -44,13 +51,22 @@ package struct LocalDaemons: Daemons {
             }
             do throws(ControlError) {
                 var client = try ControlClient(to: directory)
-                return try client.perform(command, deadline: deadline, each: each)
+                return try client.perform(
+                    command, deadline: deadline, each: each,
+                    whenSilent: { notify(gap.waiting + "\n") })
             } catch {
+                switch error {
                 // It died with the command: the next one answers.
-                guard case .closed = error, command.isRepeatable, gap.supervisor != nil,
-                    ContinuousClock.now < end
-                else { throw error }
-                Host.sleep(Self.pause)
+                case .closed where command.isRepeatable && gap.supervisor != nil:
+                    guard ContinuousClock.now < end else { throw error }
+                    Host.sleep(Self.pause)
+                case .timeout(_, let seconds, _):
+                    throw .timeout(resource: resource, seconds: seconds, cause: gap.silence)
+                case .noDaemon: throw Self.unreachable(directory) ?? error
+                case .closed, .unreachable, .tooLong, .malformed, .otherVersion, .pathTooLong,
+                    .refusedName, .noRunDirectory, .system:
+                    throw error
+                }
             }
         }
     }
@@ -80,6 +96,8 @@ extension LocalDaemons {
         let directory = try directory(of: resource)
         let log = try wrap(resource) { () throws(SystemError) -> DaemonLog in
             for path in [run.path, directory.path] { try Self.makeDirectory(path) }
+            // Where there is no space, a daemon could not even say so.
+            try SmallFile.replace(directory.state, with: [UInt8(ascii: "\n")])
             return try DaemonLog(path: directory.log)
         }
         // What an earlier daemon was told is not for this one.
@@ -155,8 +173,8 @@ extension LocalDaemons {
             switch error {
             // Not yet, or one that is just ending.
             case .noDaemon, .closed: return false
-            case .timeout, .tooLong, .malformed, .otherVersion, .pathTooLong, .refusedName,
-                .noRunDirectory, .system:
+            case .timeout, .unreachable, .tooLong, .malformed, .otherVersion, .pathTooLong,
+                .refusedName, .noRunDirectory, .system:
                 throw AdministrationError(error)
             }
         }
@@ -195,8 +213,13 @@ extension LocalDaemons {
                 return nil
             // It may end before its answer is out; what it leaves behind tells how it ended.
             case .closed: break
-            case .timeout, .tooLong, .malformed, .otherVersion, .pathTooLong, .refusedName,
-                .noRunDirectory, .system:
+            // What its command would do.
+            case .unreachable(_, _, let process) where force:
+                _ = kill(process, SIGTERM)
+                try waitForEnd(of: directory, process, within: deadline)
+                return reply
+            case .timeout, .unreachable, .tooLong, .malformed, .otherVersion, .pathTooLong,
+                .refusedName, .noRunDirectory, .system:
                 throw AdministrationError(error)
             }
         }
@@ -231,9 +254,9 @@ extension LocalDaemons {
 
     /// A daemon that ends as it should removes its socket first, one that dies leaves it.
     private func waitForEnd(
-        of directory: ResourceDirectory, _ process: pid_t?
+        of directory: ResourceDirectory, _ process: pid_t?, within limit: Duration = Deadline.end
     ) throws(AdministrationError) {
-        let end = ContinuousClock.now + Deadline.end
+        let end = ContinuousClock.now + limit
         while true {
             let isGone = process.map(DaemonProgram.isGone) ?? true
             let hasSocket = Self.exists(directory.controlSocket)
@@ -247,7 +270,7 @@ extension LocalDaemons {
                 let name = process.map { " (pid \($0))" } ?? ""
                 throw AdministrationError(
                     "\(directory.name): repd\(name) has stopped, but is still there after "
-                        + "\(Deadline.end.components.seconds) s, see \(directory.log)",
+                        + "\(limit.components.seconds) s, see \(directory.log)",
                     exitCode: Exit.refused)
             }
             Host.sleep(Self.pause)

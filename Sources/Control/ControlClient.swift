@@ -6,6 +6,8 @@ package struct ControlClient: ~Copyable {
     package static let connectDeadline = Duration.seconds(5)
     /// How long after a request the first answer may take.
     package static let answerDeadline = Duration.seconds(30)
+    /// How long the daemon may say nothing before whoever waits is told so.
+    package static let patience = Duration.seconds(2)
 
     private let descriptor: Int32
     private let resource: String
@@ -58,17 +60,37 @@ package struct ControlClient: ~Copyable {
 
     /// Sends a command and hands every reply to `each` until the last one, which is returned.
     ///
-    /// - Parameter deadline: between two replies; `nil` waits for ever.
+    /// - Parameters:
+    ///   - deadline: between two replies; `nil` waits for ever.
+    ///   - patience: when `whenSilent` is called, once, if nothing has come.
     package mutating func perform(
         _ command: ControlCommand, deadline: Duration? = ControlClient.answerDeadline,
-        each: (ControlReply) -> Void = { _ in }
+        patience: Duration = ControlClient.patience,
+        each: (ControlReply) -> Void = { _ in }, whenSilent: () -> Void = {}
     ) throws(ControlError) -> ControlReply {
         try send(command)
+        var patience: Duration? = patience
         while true {
-            let reply = try receive(deadline: deadline)
+            let reply = try receive(deadline, &patience, whenSilent)
             guard !reply.isFinal else { return reply }
             each(reply)
         }
+    }
+
+    /// - Parameter patience: `nil` when `whenSilent` was called.
+    private mutating func receive(
+        _ deadline: Duration?, _ patience: inout Duration?, _ whenSilent: () -> Void
+    ) throws(ControlError) -> ControlReply {
+        let start = ContinuousClock.now
+        let end = deadline.map { start + $0 }
+        if let first = patience, deadline.map({ $0 > first }) ?? true {
+            do throws(ControlError) { return try receive(until: start + first, first) } catch {
+                guard case .timeout = error else { throw error }
+            }
+            patience = nil
+            whenSilent()
+        }
+        return try receive(until: end, deadline)
     }
 
     package mutating func send(_ command: ControlCommand) throws(ControlError) {
@@ -97,7 +119,12 @@ package struct ControlClient: ~Copyable {
     ///
     /// - Parameter deadline: `nil` waits for ever.
     package mutating func receive(deadline: Duration?) throws(ControlError) -> ControlReply {
-        let end = deadline.map { ContinuousClock.now + $0 }
+        try receive(until: deadline.map { ContinuousClock.now + $0 }, deadline)
+    }
+
+    private mutating func receive(
+        until end: ContinuousClock.Instant?, _ deadline: Duration?
+    ) throws(ControlError) -> ControlReply {
         var chunk = [UInt8](repeating: 0, count: 65536)
         while true {
             if let line = try buffer.next() { return try ControlCoding.decodeReply(line) }

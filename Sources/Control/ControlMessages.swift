@@ -84,7 +84,9 @@ package enum ControlError: Error, Equatable, Sendable {
     /// The daemon went away before its answer was complete.
     case closed(resource: String)
     /// No answer in time.
-    case timeout(resource: String, seconds: Int)
+    case timeout(resource: String, seconds: Int, cause: String? = nil)
+    /// It runs, but what leads to it was deleted; `process` is to be ended.
+    case unreachable(resource: String, socket: String, process: Int32)
     case tooLong(limit: Int)
     case malformed(detail: String)
     case otherVersion(theirs: Int)
@@ -104,8 +106,12 @@ extension ControlError: CustomStringConvertible {
                 + "start it with 'repctl up \(resource)'"
         case .closed(let resource):
             "\(resource): repd closed the control connection before its answer"
-        case .timeout(let resource, let seconds):
-            "\(resource): repd did not answer within \(seconds) s"
+        case .timeout(let resource, let seconds, let cause):
+            "\(resource): repd did not answer within \(seconds) s" + (cause.map { ": \($0)" } ?? "")
+        case .unreachable(let resource, let socket, let process):
+            "\(resource): repd (pid \(process)) runs, but its socket \(socket) was deleted: it serves "
+                + "only who is connected. End it as 'down --force' does ('kill \(process)'), then "
+                + "'repctl up \(resource)'"
         case .tooLong(let limit):
             "control message is longer than \(limit) bytes"
         case .malformed(let detail):

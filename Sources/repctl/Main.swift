@@ -120,7 +120,9 @@ struct SiteOptions: ParsableArguments {
         let environment = RunDirectory.environment("REPD_CONFIG").flatMap { $0.isEmpty ? nil : $0 }
         return Administrator(
             console: StandardConsole(),
-            daemons: LocalDaemons(run: run, nodeName: node.name), node: node,
+            daemons: LocalDaemons(
+                run: run, nodeName: node.name, notify: { StandardConsole().complain($0) }),
+            node: node,
             configurationPath: configFile ?? environment,
             progressColumns: Host.columns(of: STDERR_FILENO))
     }

@@ -89,4 +89,37 @@ import Testing
         #expect(try gap.demote(program: program("exit 0")) == .alive)
         #expect(hasRecord)
     }
+
+    @Test func `a stopped process is named with what lets it go on`() throws {
+        let child = Process()
+        child.executableURL = URL(fileURLWithPath: "/bin/sleep")
+        child.arguments = ["60"]
+        try child.run()
+        let process = child.processIdentifier
+        defer { kill(process, SIGKILL) }
+        let engine = unsafe open(gap.directory.engineLock, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        defer { close(engine) }
+        #expect(flock(engine, LOCK_EX | LOCK_NB) == 0)
+        // Whoever has taken the lock, and not yet written his number.
+        #expect(gap.waiting == "r0: waiting for repd")
+        #expect(gap.silence == nil)
+        try SmallFile.overwrite(engine, gap.directory.engineLock, "\(process)\n")
+        #expect(gap.waiting == "r0: waiting for repd (pid \(process))")
+        #expect(
+            gap.silence
+                == "pid \(process) is busy or hangs, see \(gap.directory.log); "
+                + "'kill -9 \(process)' does no harm, another one follows")
+        kill(process, SIGSTOP)
+        while DaemonProgram.state(of: process) != "T" { usleep(1000) }
+        let hint = "pid \(process) is stopped, 'kill -CONT \(process)' lets it go on"
+        #expect(gap.waiting == "r0: waiting for repd (pid \(process)): \(hint)")
+        #expect(gap.silence == hint)
+        // Not the engine but its supervisor.
+        flock(engine, LOCK_UN)
+        try SmallFile.overwrite(supervisor, gap.directory.supervisorLock, "\(process)\n")
+        #expect(
+            gap.waiting
+                == "r0: repd died: waiting for its supervisor (pid \(process)): \(hint)")
+        #expect(gap.silence == hint)
+    }
 }

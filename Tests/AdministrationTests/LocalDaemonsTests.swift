@@ -1,6 +1,7 @@
 import Administration
 import Control
 import Foundation
+import Glibc
 import Testing
 
 /// Against processes that are no daemons, or not for long.
@@ -95,6 +96,50 @@ import Testing
         #expect(try daemons.stop("r0", force: false, deadline: .seconds(1)) == nil)
         #expect(try daemons.names() == [])
         #expect(FileManager.default.fileExists(atPath: place + "/log"))
+    }
+
+    @Test func `a socket that was deleted under its daemon is no absence of a daemon`() throws {
+        defer { cleanUp() }
+        let daemons = try daemons()
+        let place = directory + "/run/r0"
+        try FileManager.default.createDirectory(
+            atPath: place, withIntermediateDirectories: true)
+        let path = place + "/control.sock"
+        let listener = try listen(at: path)
+        try FileManager.default.removeItem(atPath: directory + "/run")
+        #expect(
+            throws: ControlError.unreachable(resource: "r0", socket: path, process: getpid())
+        ) { try daemons.perform(.status, on: "r0", deadline: nil) { _ in } }
+        let error = try #require(throws: AdministrationError.self) {
+            try daemons.stop("r0", force: false, deadline: .seconds(1))
+        }
+        #expect(error.exitCode == 10)
+        #expect(
+            error.text.hasPrefix("r0: repd (pid \(getpid())) runs, but its socket \(path) was "))
+        // Its process ends: now there is none.
+        close(listener)
+        #expect(throws: ControlError.noDaemon(resource: "r0", socket: path)) {
+            try daemons.perform(.status, on: "r0", deadline: nil) { _ in }
+        }
+    }
+
+    private func listen(at path: String) throws -> Int32 {
+        let listener = socket(
+            AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        unsafe withUnsafeMutableBytes(of: &address.sun_path) {
+            unsafe $0.copyBytes(from: Array(path.utf8))
+        }
+        let size = socklen_t(MemoryLayout<sockaddr_un>.size)
+        let result = unsafe withUnsafePointer(to: &address) { place in
+            unsafe place.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe bind(listener, $0, size)
+            }
+        }
+        try #require(result == 0)
+        try #require(Glibc.listen(listener, 1) == 0)
+        return listener
     }
 
     @Test func `a name that is none has no socket`() throws {

@@ -119,6 +119,50 @@ import Testing
         }
     }
 
+    @Test func `whoever waits is told once that nothing has come`() throws {
+        try withServer { connection in
+            _ = Server.readLine(connection)
+            let progress = Server.encoded(ControlReply(progress: "slow", isFinal: false))
+            for bytes in [progress, progress, Server.encoded(ControlReply(exitCode: 5))] {
+                usleep(60_000)
+                // In two pieces: the first one is no answer yet.
+                Server.write(connection, Array(bytes[..<7]))
+                usleep(60_000)
+                Server.write(connection, Array(bytes[7...]))
+            }
+        } _: { path in
+            var client = try ControlClient(resource: "r0", socket: path)
+            var told: [Int] = []
+            var replies = 0
+            let reply = try client.perform(
+                .waitSync(timeout: 9), patience: .milliseconds(10),
+                each: { _ in replies += 1 }, whenSilent: { told.append(replies) })
+            #expect(reply == ControlReply(exitCode: 5))
+            #expect(replies == 2)
+            #expect(told == [0])
+        }
+    }
+
+    @Test func `nobody is told of a daemon that answers, nor again of the deadline`() throws {
+        try withServer { connection in
+            _ = Server.readLine(connection)
+            Server.write(connection, Server.encoded(ControlReply()))
+            _ = Server.readLine(connection)
+            _ = Server.readLine(connection)
+        } _: { path in
+            var client = try ControlClient(resource: "r0", socket: path)
+            var told = 0
+            _ = try client.perform(.ping, whenSilent: { told += 1 })
+            #expect(told == 0)
+            #expect(throws: ControlError.timeout(resource: "r0", seconds: 1)) {
+                try client.perform(
+                    .ping, deadline: .seconds(1), patience: .milliseconds(10),
+                    whenSilent: { told += 1 })
+            }
+            #expect(told == 1)
+        }
+    }
+
     @Test func `a daemon that does not accept costs the deadline as well`() throws {
         try withTemporaryDirectory { directory in
             let path = directory + "/control.sock"
