@@ -29,6 +29,11 @@ struct DiskBuffers {
     var metaFile: FileID?
     /// Of a file, whose holes can be asked for; -1: there are none to tell of.
     var holes: Int32 = -1
+    /// No longer in use, and not yet closed.
+    var retired: [FileID] = []
+    var watch = FileWatch()
+    /// The last failure of an operation, in words.
+    var trouble: String?
     /// What offsets and lengths are multiples of.
     var blockSize = 512
     var bounces = Bounces()
@@ -200,9 +205,10 @@ extension Daemon {
     // MARK: completions
 
     /// 0 for success; a short transfer is an error (B33).
-    func errno(_ result: Int32, expected: UInt64) -> UInt8 {
-        if result < 0 { return UInt8(clamping: -result) }
-        return UInt64(result) == expected ? 0 : UInt8(EIO)
+    mutating func errno(_ result: Int32, expected: UInt64) -> UInt8 {
+        if Int64(result) == Int64(expected) { return 0 }
+        noteTrouble(result)
+        return result < 0 ? UInt8(clamping: -result) : UInt8(EIO)
     }
 
     mutating func operationDone(_ token: Token, _ result: Int32) {
@@ -234,6 +240,7 @@ extension Daemon {
         case .bounceWrite?:
             bounceWritten(Int(payload), result)
             perform()
+        case .look?: fileSeen(payload, result)
         case .zeroWrite?: zeroWritten(id, errno(result, expected: payload >> 16), payload >> 16)
         case nil: invariantFailed("a completion of kind \(token.kind)")
         }
@@ -295,7 +302,8 @@ extension Daemon {
 
     /// Punch a hole, else zero the range, else write zeros.
     private mutating func continueZeroing(_ slot: SlotID) {
-        guard let file = disk.file, let range = disk.zeroing[slot] else { return }
+        guard let range = disk.zeroing[slot] else { return }
+        guard let file = disk.file else { return endZeroing(slot, UInt8(EIO)) }
         if range.left == 0 {
             zeroEdge(slot)
         } else if disk.punches, !range.keep {
@@ -380,6 +388,8 @@ extension Daemon {
             disk.blockSize = opened.blockSize
             disk.zeroRangesFast = false
             diskSize = opened.size
+            disk.trouble = nil
+            watchFile(settings.disk, opened)
             backing = consume opened
             return nil
         } catch {
@@ -396,19 +406,22 @@ extension Daemon {
             } catch { return DiskProblem("\(path): \(error)", number: 105) }
             if !opened.direct { log.notice("\(path): no O_DIRECT here; the page cache is used") }
             metadata = ExternalMetadata(placement: placement, deviceSize: opened.size)
+            watchFile(path, opened)
             metaBacking = consume opened
             return nil
         } catch { return DiskProblem(error, number: 105) }
     }
 
     mutating func closeDisk() {
-        for file in [disk.file, disk.metaFile].compactMap(\.self) {
+        forgetFiles()
+        for file in [disk.file, disk.metaFile].compactMap(\.self) + disk.retired {
             do throws(SystemError) { try reactor.removeFile(file) } catch {
                 log.error("closing the disk: \(error)")
             }
         }
         disk.file = nil
         disk.metaFile = nil
+        disk.retired = []
         disk.holes = -1
         backing = nil
         metaBacking = nil
@@ -434,7 +447,7 @@ struct DiskProblem {
         self.number = number
         switch error {
         case .busy, .busyBelow: isBusy = true
-        case .backsLoopDevice, .networkFileSystem, .neitherFileNorDevice, .system: break
+        case .backsLoopDevice, .networkFileSystem, .neitherFileNorDevice, .readOnly, .system: break
         }
         text = "\(error)"
     }

@@ -293,10 +293,12 @@ extension Daemon {
                 stepDone()
                 continue
             }
-            if jobs[0].steps[jobs[0].next] == .attach, backing != nil, !engine.isDiskOpen {
-                closeDisk()
+            var text = text(result)
+            if jobs[0].steps[jobs[0].next] == .attach {
+                if backing != nil, !engine.isDiskOpen { closeDisk() }
+                if let trouble = disk.trouble { text += "\n\(trouble)" }
             }
-            failJob(Self.exitCode(result.code), text(result))
+            failJob(Self.exitCode(result.code), text)
         }
         advanceJobs()
     }

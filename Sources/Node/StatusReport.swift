@@ -92,6 +92,7 @@ extension Daemon {
 
     var housekeepingDeadline: Instant {
         var deadline = min(exitAt, nextCloseAt, stalls.checkAt, nextRecording)
+        deadline = min(deadline, disk.watch.at)
         if !waiters.isEmpty {
             for waiter in waiters { deadline = min(deadline, waiter.nextReport, waiter.deadline) }
         }
@@ -123,6 +124,7 @@ extension Daemon {
         if exitAt != .never { exitWhenSent() }
         if now >= nextCloseAt { closeLate() }
         if now >= nextRecording { recordAgain() }
+        if now >= disk.watch.at { lookAtFile() }
     }
 
     private mutating func closeLate() {

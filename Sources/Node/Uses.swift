@@ -78,4 +78,6 @@ enum DiskToken: UInt8 {
     case zeroWrite
     /// The device of the meta data; the data's follows. Payload: as of `flush`.
     case flushMetadata
+    /// A file is looked at. Payload: which, which disk.
+    case look
 }

@@ -49,6 +49,9 @@ package import Support
         let size: UInt64
         do throws(BackingFileError) {
             if kind == .file, !allowsNetwork { try Self.refuseNetwork(path, descriptor) }
+            if kind == .blockDevice, shim_is_read_only(descriptor) == 1 {
+                throw .readOnly(path: path)
+            }
             try Self.claim(path, descriptor, kind, extent, status)
             below = try Self.claimBelow(path, status, kind, extent)
             block = Self.alignment(descriptor, kind, &direct)

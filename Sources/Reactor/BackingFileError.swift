@@ -31,6 +31,8 @@ package enum BackingFileError: Error, Equatable, Sendable, CustomStringConvertib
     /// Its locks cannot be trusted between nodes, and a stopped server stops everything.
     case networkFileSystem(path: String, type: String)
     case neitherFileNorDevice(path: String)
+    /// A block device that was told to take no writes.
+    case readOnly(path: String)
     case system(SystemError)
 
     package var description: String {
@@ -42,6 +44,7 @@ package enum BackingFileError: Error, Equatable, Sendable, CustomStringConvertib
         case .networkFileSystem(let path, let type):
             "\(path): on a network file system (\(type)), where a claim cannot be trusted"
         case .neitherFileNorDevice(let path): "\(path): neither a file nor a block device"
+        case .readOnly(let path): "\(path): is read-only (blockdev --setrw \(path))"
         case .system(let error): error.description
         }
     }

@@ -14,6 +14,9 @@ package enum Deallocation: Equatable, BitwiseCopyable, Sendable {
     case zeroRange
 }
 
+/// A struct statx.
+package typealias LookRecord = InlineArray<32, UInt64>
+
 extension Reactor {
     /// Makes `descriptor` usable; it remains the caller's, who closes it after `removeFile`.
     ///
@@ -100,6 +103,19 @@ extension Reactor {
         unsafe io_uring_prep_fallocate(
             sqe, 0, Int32(flags), off_t(position), off_t(length))
         unsafe finish(sqe, file, token)
+    }
+
+    /// Asks for the size and the number of names of a file, which need not be in the table; `seen` has
+    /// them when it has completed with 0. One at a time.
+    package mutating func look(_ descriptor: Int32, token: Token) {
+        let sqe = unsafe entry()
+        unsafe shim_prepare_look(sqe, descriptor, lookRecord.address(of: 0))
+        unsafe sqe.pointee.user_data = token.bits
+    }
+
+    /// What `look` has found last.
+    package var seen: (size: UInt64, links: UInt32) {
+        (lookRecord[0][5], UInt32(truncatingIfNeeded: lookRecord[0][2]))
     }
 
     @inline(__always)

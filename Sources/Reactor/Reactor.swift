@@ -59,6 +59,7 @@ package import Support
     var remotes = Table<SocketAddress>(repeating: .none, count: attemptCount)
     var limits = Table<__kernel_timespec>(repeating: __kernel_timespec(), count: attemptCount)
     var counts = Table<UInt64>(repeating: 0, count: mailboxCount)
+    var lookRecord = Table<LookRecord>(repeating: LookRecord(repeating: 0), count: 1)
     var signalRecord = Table<SignalRecord>(repeating: SignalRecord(repeating: 0), count: 1)
 
     /// Connections to look at before the next wait, a bit for each: something to send, to shut or to

@@ -230,6 +230,15 @@ private let isRoot = geteuid() == 0
         #expect(soon { refusal(device) == nil })
     }
 
+    @Test func `a device that is read-only is refused`() throws {
+        let directory = try TemporaryDirectory()
+        let loop = try Loop(directory, ["--read-only"])
+        let refusal = refusal(loop.device)
+        // Kernels differ in who notices it.
+        let denied = SystemError("open", loop.device, errno: EACCES)
+        #expect(refusal == .readOnly(path: loop.device) || refusal == .system(denied))
+    }
+
     @Test func `a device of 4 KiB sectors says so`() throws {
         let directory = try TemporaryDirectory()
         let loop = try Loop(directory, ["--sector-size", "4096"])

@@ -122,6 +122,24 @@ import Testing
         #expect(reactor.report.contains("\(mode) task running"))
     }
 
+    @Test func `a look at a file sees its size and whether it has a name`() throws {
+        let directory = try TemporaryDirectory()
+        let path = try directory.file("disk", size: 8192)
+        let disk = try BackingFile(opening: path)
+        var reactor = try makeReactor()
+        func look(_ payload: UInt64) throws -> [UInt64] {
+            let token = Token(kind: 1, payload: payload)
+            reactor.look(disk.descriptor, token: token)
+            _ = try reactor.turns(until: .operation(token, result: 0))
+            return [reactor.seen.size, UInt64(reactor.seen.links)]
+        }
+        #expect(try look(1) == [8192, 1])
+        #expect(unsafe truncate(path, 4096) == 0)
+        #expect(try look(2) == [4096, 1])
+        #expect(unsafe unlink(path) == 0)
+        #expect(try look(3) == [4096, 0])
+    }
+
     @Test func `a turn ends after its time limit and not before`() throws {
         var reactor = try makeReactor()
         let start = reactor.now()

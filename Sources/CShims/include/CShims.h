@@ -64,12 +64,20 @@ int64_t shim_device_size(int descriptor);
 /// The logical block size of a block device in bytes, or a negative errno.
 int shim_logical_block_size(int descriptor);
 
+/// Whether a block device takes no writes: opening it for them works all the same. - Returns: 1 or 0.
+int shim_is_read_only(int descriptor);
+
 /// Writes the alignments that direct I/O needs: of memory and of offsets, 0 if there is none, -1 if
 /// the file system does not say. - Returns: 0 or a negative errno.
 int shim_direct_alignment(int descriptor, int *memory, int *offset);
 
 /// Whether holes can be punched into a file of `size` bytes; none is made. - Returns: 1 or 0.
 int shim_can_punch(int descriptor, int64_t size);
+
+/// Prepares a look at an open file; `record`, of `shim_look_size` bytes, gets a struct statx: 32 bits
+/// of links at 16, the size in 64 bits at 40.
+void shim_prepare_look(struct io_uring_sqe *sqe, int descriptor, void *record);
+enum { shim_look_size = 256 };
 
 int shim_pidfd_open(int process);
 
