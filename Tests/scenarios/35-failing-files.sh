@@ -26,7 +26,7 @@ wait_until 10 test -s "$scratch/mount/disk" || fail "nbdfuse does not show the f
 node_disks=([a]=$scratch/mount/disk [b]=$nodes/b.img)
 # The handler tells of every failure; the pair must not wait for it.
 nodes_disk='on-io-error call-local-io-error;'
-nodes_handlers="local-io-error \"env >>$scratch/handler; sleep 1\";"
+nodes_handlers="local-io-error \"env >>$scratch/handler; sleep 1; touch $scratch/handler-ended\";"
 nodes_configure C 32
 make_equal_metadata "${node_disks[a]}"
 make_equal_metadata "${node_disks[b]}"
@@ -43,7 +43,9 @@ handler_has_run() {
         grep -qxF "$line" "$scratch/handler" || fail "local-io-error lacks $line: $(cat "$scratch/handler")"
     done
     [[ $(grep -c '^DRBD_RESOURCE' "$scratch/handler") == 1 ]] || fail "local-io-error was run more than once"
-    rm "$scratch/handler"
+    # While it runs, the next failure would not call it.
+    wait_until 10 test -e "$scratch/handler-ended" || fail "local-io-error does not end"
+    rm "$scratch/handler" "$scratch/handler-ended"
 }
 
 reattach() {
