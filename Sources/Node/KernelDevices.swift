@@ -312,7 +312,11 @@ extension Daemon {
         }
         let name = reservation.link ?? kernel.nodes.path(reservation.index)
         let failure: String
-        if hold.words.contains(.flushed) {
+        if hold.isReleased {
+            // That of a demotion which was given up still flushes: a new one comes after it.
+            guard isLate(force ? Self.helperTime : Self.flushTime) else { return .wait }
+            failure = Self.unflushed(name)
+        } else if hold.words.contains(.flushed) {
             return .done
         } else if hold.words.contains(.busy) {
             failure =
@@ -325,13 +329,17 @@ extension Daemon {
         } else if hold.words.contains(.failed) || hold.connection == nil {
             failure = "\(name): cannot be opened: \(hold.reason)"
         } else if isLate(force ? Self.helperTime : Self.flushTime) {
-            failure = "\(name): what was written to it could not be flushed in time"
+            failure = Self.unflushed(name)
         } else {
             return .wait
         }
         guard force else { return .failed(11, failure) }
         log.warning("\(failure); forced")
         return .done
+    }
+
+    private static func unflushed(_ name: String) -> String {
+        "\(name): what was written to it could not be flushed in time"
     }
 
     private mutating func startHold(_ index: Int) -> DeviceStep {
