@@ -176,7 +176,7 @@ demotion_is_done() {
     wait "$demotion" || fail "status $?: $(cat /tmp/said; log)"
     wait_until 10 eval '! is_attached' || fail "still attached: $(log)"
     wait_until 10 nobody_hangs || fail "somebody hangs: $(ps axo pid,stat,wchan,args)"
-    [[ -z $(holders) ]] || fail "processes are left: $(holders)"
+    wait_until 10 eval '[[ -z $(holders) ]]' || fail "processes are left: $(holders)"
 }
 has_pattern() {
     dd if="$device" of=/tmp/found bs=1M count=8 iflag=direct status=none
