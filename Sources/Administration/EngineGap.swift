@@ -26,6 +26,8 @@ struct EngineGap {
         case done
         /// Nothing was changed.
         case refused(String)
+        /// Nothing either: what the dead engine's own demotion has left flushes into its successor.
+        case flushing(String)
     }
 
     /// Makes a dead engine one that was Secondary, as `secondary` makes a live one: first what its
@@ -40,10 +42,12 @@ struct EngineGap {
             return try RoleFile(directory).whileLocked { (file) throws(SystemError) in
                 // One that has become Primary since did so under this lock.
                 guard engineIsDead else { return .alive }
-                if let refusal = try releaseDevice(
+                let refusal = try releaseDevice(
                     force: force, program: program, record: file.read())
-                {
-                    return .refused(refusal)
+                switch refusal {
+                case .refused(let reason): return .refused(reason)
+                case .flushing(let reason): return .flushing(reason)
+                case nil: break
                 }
                 try file.erase()
                 return .done
@@ -59,13 +63,30 @@ extension EngineGap {
     /// How long a device may take to be opened and disconnected.
     private static let deviceTime = Duration.seconds(5)
 
+    /// As `DeviceHolder` has them.
+    private static let claimedStatus: Int32 = 11
+    private static let heldStatus: Int32 = 12
+
+    /// Why a device was not disconnected.
+    enum Refusal: Equatable {
+        case refused(String)
+        /// It will not be for long if an engine comes back.
+        case flushing(String)
+
+        var text: String {
+            switch self {
+            case .refused(let text), .flushing(let text): text
+            }
+        }
+    }
+
     /// Disconnects the kernel device that a dead engine has left.
     ///
     /// - Parameter removesLink: the link to it goes, too.
     /// - Returns: why not.
     func releaseDevice(
         force: Bool, program: String?, record: RoleRecord?, removesLink: Bool = false
-    ) throws(SystemError) -> String? {
+    ) throws(SystemError) -> Refusal? {
         let state = SmallFile.read(directory.state).flatMap {
             // What is no state names no device.
             try? ControlCoding.decodeState(Array($0.utf8))
@@ -92,14 +113,20 @@ extension EngineGap {
         guard let ended else {
             // It sleeps in the device, and ends when that does.
             _ = kill(process, SIGKILL)
-            return "\(name) does not answer; --force disconnects it"
+            return .refused("\(name) does not answer; --force disconnects it")
         }
-        if ended.status == 11 {
-            return
+        switch ended.status {
+        case Self.claimedStatus:
+            return .refused(
                 "\(state?.settings.minor ?? 0): State change failed: (-12) Device is held open by "
-                + "someone\n  \(name) is mounted or claimed"
+                    + "someone\n  \(name) is mounted or claimed")
+        case Self.heldStatus:
+            return .flushing(
+                "\(name): a demotion whose daemon died still flushes it; --force disconnects it")
+        default:
+            guard ended.isFailure else { return nil }
+            return .refused("\(name) cannot be disconnected:\n" + log.tail())
         }
-        return ended.isFailure ? "\(name) cannot be disconnected:\n" + log.tail() : nil
     }
 }
 

@@ -47,6 +47,12 @@ package struct LocalDaemons: Daemons {
                 case .alive: break
                 case .done: return ControlReply()
                 case .refused(let reason): return ControlReply(exitCode: 11, message: reason)
+                case .flushing(let reason):
+                    guard gap.supervisor != nil, ContinuousClock.now < end else {
+                        return ControlReply(exitCode: 11, message: reason)
+                    }
+                    Host.sleep(Self.flushPause)
+                    continue
                 }
             }
             do throws(ControlError) {
@@ -91,6 +97,8 @@ package struct LocalDaemons: Daemons {
 
 extension LocalDaemons {
     private static let pause = Duration.milliseconds(20)
+    /// Each look is a process.
+    private static let flushPause = Duration.milliseconds(100)
 
     package func start(_ resource: String) throws(AdministrationError) {
         let directory = try directory(of: resource)
@@ -194,7 +202,8 @@ extension LocalDaemons {
         if let supervisor = gap.supervisor, supervisor > 0 {
             switch try demoteDead(gap, force: force) {
             case .alive: break
-            case .refused(let reason): return ControlReply(exitCode: 11, message: reason)
+            case .refused(let reason), .flushing(let reason):
+                return ControlReply(exitCode: 11, message: reason)
             case .done:
                 _ = kill(supervisor, SIGTERM)
                 try waitForEnd(of: directory, process)
@@ -232,7 +241,14 @@ extension LocalDaemons {
     private func demoteDead(
         _ gap: EngineGap, force: Bool
     ) throws(AdministrationError) -> EngineGap.Demotion {
-        do throws(ControlError) { return try gap.demote(force: force, program: program) } catch {
+        let end = ContinuousClock.now + Deadline.restart
+        do throws(ControlError) {
+            while true {
+                let demotion = try gap.demote(force: force, program: program)
+                guard case .flushing = demotion, ContinuousClock.now < end else { return demotion }
+                Host.sleep(Self.flushPause)
+            }
+        } catch {
             throw AdministrationError(error)
         }
     }
@@ -244,7 +260,7 @@ extension LocalDaemons {
         do throws(SystemError) {
             return try gap.releaseDevice(
                 force: force, program: program, record: RoleFile(gap.directory).read(),
-                removesLink: true)
+                removesLink: true)?.text
         } catch {
             throw AdministrationError(
                 "\(gap.directory.name): \(error.object): \(error.call): "

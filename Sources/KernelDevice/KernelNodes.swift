@@ -183,12 +183,22 @@ package struct KernelNodes: Sendable {
         return lock
     }
 
-    private func lock(_ index: Int) throws(KernelDeviceError) -> Int32? {
+    /// For a process that has the node open because of a demotion (`DeviceHolder`), which may outlive
+    /// the engine that started it.
+    ///
+    /// - Returns: a descriptor that holds the lock, `nil` while another such process lives.
+    package func lockForHolder(_ index: Int) throws(KernelDeviceError) -> Int32? {
+        try lock(index, ".held")
+    }
+
+    private func lock(
+        _ index: Int, _ purpose: String = ""
+    ) throws(KernelDeviceError) -> Int32? {
         guard unsafe mkdir(locks, 0o755) == 0 || errno == EEXIST else {
             throw .system(SystemError("mkdir", locks, errno: errno))
         }
         // No resource has such a name.
-        let path = "\(locks)/.nbd\(index)"
+        let path = "\(locks)/.nbd\(index)\(purpose)"
         let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw .system(SystemError("open", path, errno: errno)) }
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {

@@ -60,7 +60,6 @@ enum DeviceStep {
 }
 
 extension Daemon {
-    private static let line = "device"
     /// A device's whole page cache may have to be written.
     private static let flushTime = Duration.seconds(60)
     private static let helperTime = Duration.seconds(10)
@@ -105,7 +104,9 @@ extension Daemon {
 
     /// Beyond the death of this process.
     private mutating func keepReservation(_ reservation: KernelNodes.Reservation) {
-        do throws(SystemError) { try supervision.keep(reservation.lock, as: Self.line) } catch {
+        do throws(SystemError) {
+            try supervision.keep(reservation.lock, as: Supervision.device)
+        } catch {
             logOnce("another resource may take the kernel device after a death: \(error)")
         }
         let refused = MemoryReclaim.join()
@@ -120,7 +121,7 @@ extension Daemon {
         let device = saved.settings.device
         do throws(KernelDeviceError) {
             let reservation =
-                if let lock = supervision.take(Self.line) {
+                if let lock = supervision.take(Supervision.device) {
                     kernel.nodes.reservation(index, device: device, lock: lock)
                 } else {
                     try kernel.nodes.reserveAgain(index, device: device)
@@ -140,7 +141,7 @@ extension Daemon {
         } catch {
             log.debug("\(error)")
         }
-        do throws(SystemError) { try supervision.forget(Self.line) } catch {
+        do throws(SystemError) { try supervision.forget(Supervision.device) } catch {
             log.debug("\(error)")
         }
         kernel.nodes.release(reservation)
@@ -311,7 +312,11 @@ extension Daemon {
         }
         let name = reservation.link ?? kernel.nodes.path(reservation.index)
         let failure: String
-        if hold.words.contains(.flushed) {
+        if hold.isReleased {
+            // That of a demotion which was given up still flushes: a new one comes after it.
+            guard isLate(force ? Self.helperTime : Self.flushTime) else { return .wait }
+            failure = Self.unflushed(name)
+        } else if hold.words.contains(.flushed) {
             return .done
         } else if hold.words.contains(.busy) {
             failure =
@@ -324,13 +329,17 @@ extension Daemon {
         } else if hold.words.contains(.failed) || hold.connection == nil {
             failure = "\(name): cannot be opened: \(hold.reason)"
         } else if isLate(force ? Self.helperTime : Self.flushTime) {
-            failure = "\(name): what was written to it could not be flushed in time"
+            failure = Self.unflushed(name)
         } else {
             return .wait
         }
         guard force else { return .failed(11, failure) }
         log.warning("\(failure); forced")
         return .done
+    }
+
+    private static func unflushed(_ name: String) -> String {
+        "\(name): what was written to it could not be flushed in time"
     }
 
     private mutating func startHold(_ index: Int) -> DeviceStep {

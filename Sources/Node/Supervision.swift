@@ -19,6 +19,8 @@ package struct Supervision: ~Copyable {
     static let line = "line"
     static let control = "control"
     static let nbd = "nbd"
+    /// What keeps the kernel device reserved.
+    static let device = "device"
 
     private let line: Handover?
     private var inherited: [String: Int32] = [:]

@@ -1,5 +1,6 @@
 package import Control
 import Glibc
+import KernelDevice
 package import Logging
 import Reactor
 import Support
@@ -160,6 +161,9 @@ package struct Supervisor: ~Copyable {
         case "keep" where passed >= 0:
             drop(value)
             kept.append((value, passed))
+            // Whoever starts the engine again must not wait for memory that only an engine can free;
+            // and that engine has it from the first moment. It says itself what is not permitted.
+            if value == Supervision.device { _ = MemoryReclaim.join() }
             return
         case "forget": drop(value)
         default: break

@@ -68,6 +68,27 @@ import Testing
         #expect(hasRecord)
     }
 
+    @Test func `one that the dead engine's own demotion still flushes is no user's`() throws {
+        try record(device: 3)
+        guard case .flushing(let reason) = try gap.demote(program: program("exit 12")) else {
+            Issue.record("it was demoted, or refused")
+            return
+        }
+        #expect(reason.hasPrefix("/dev/nbd3: a demotion whose daemon died still flushes it"))
+        #expect(hasRecord)
+    }
+
+    @Test func `a demotion waits while that of the dead engine flushes`() throws {
+        try record(device: 3)
+        let program = try program("test -e \(root)/twice || { touch \(root)/twice; exit 12; }")
+        let daemons = LocalDaemons(run: RunDirectory(path: root), nodeName: "a", program: program)
+        let reply = try daemons.perform(
+            .secondary(disconnectClients: false), on: "r0", deadline: nil
+        ) { _ in }
+        #expect(reply.exitCode == 0)
+        #expect(!hasRecord)
+    }
+
     @Test func `a device that cannot be disconnected keeps the record, and says why`() throws {
         try record(device: 3)
         let program = try program("echo no such luck >&2; exit 1")

@@ -48,6 +48,23 @@ import Testing
         close(other)
     }
 
+    @Test func `while that of a dead engine has the node it says nothing`() throws {
+        try "".write(toFile: root + "/nbd1", atomically: true, encoding: .utf8)
+        let (one, other) = pair()
+        let earlier = try #require(try nodes.lockForHolder(1))
+        #expect(try nodes.lockForHolder(1) == nil)
+        #expect(shutdown(one, Int32(SHUT_WR)) == 0)
+        #expect(DeviceHolder.hold(1, nodes: nodes, line: other) == 0)
+        // Its turn comes when that one has ended.
+        close(earlier)
+        #expect(DeviceHolder.hold(1, nodes: nodes, line: other) == 0)
+        #expect(said(one) == "held\nflushed\n")
+        let later = try #require(try nodes.lockForHolder(1))
+        close(later)
+        close(one)
+        close(other)
+    }
+
     @Test func `what is not attached, or another's, needs no disconnect`() throws {
         let end = DeviceHolder.release(1, claims: true, backend: "r0", nodes: nodes)
         #expect(end.status == 0 && end.reason == nil)

@@ -3,26 +3,11 @@ set -euo pipefail
 nodes=/tmp/nodes
 . "$REPD_ROOT/scripts/lib/guest.sh"
 . "$REPD_ROOT/scripts/lib/nodes.sh"
+. "$REPD_ROOT/scripts/lib/supervised.sh"
 
 node_ports=([a]=7788 [b]=7789)
 mount_point=/tmp/mount
 mkdir -p "$nodes" "$mount_point" /tmp/tree
-engine() { cat "$nodes/a/r0/repd.pid" 2>/dev/null || true; }
-supervisor() { cat "$nodes/a/r0/supervisor.pid" 2>/dev/null || true; }
-log() { tail -n 30 "$nodes/a/r0/log"; }
-is_attached() { [[ -e /sys/block/nbd0/pid ]]; }
-engine_dies() {
-    local process
-    process=$(engine)
-    kill -KILL "$process"
-    wait_until 10 process_is_gone "$process" || fail "the engine does not die"
-}
-# gap: the engine is dead and stays so until gap_ends.
-gap() {
-    kill -STOP "$(supervisor)"
-    engine_dies
-}
-gap_ends() { kill -CONT "$(supervisor)"; }
 
 modprobe nbd nbds_max=4
 node_disks=([a]=$(make_disk 64) [b]=/tmp/none)
