@@ -40,12 +40,10 @@ flushes() {
 }
 # Only the kernel's own threads have no command line.
 nobody_hangs() {
-    local process
-    for process in /proc/[0-9]*; do
-        if grep -qs '^State:.D' "$process/status" && [[ -n $(tr -d '\0' 2>/dev/null <"$process/cmdline") ]]; then
-            return 1
-        fi
-    done
+    local file
+    while read -r file; do
+        if grep -qs . "${file%status}cmdline"; then return 1; fi
+    done < <(grep -ls '^State:.D' /proc/[0-9]*/status)
 }
 # Every thread of the process gets memory without waiting for a block device (PF_MEMALLOC_NOIO).
 waits_for_no_device() {
