@@ -94,10 +94,11 @@ extension World {
                 !node.failsAnything, patiently || random.chance(1, in: 4)
             {
                 attach(node)
+            } else if state.role == .primary, state.disk < .inconsistent {
+                // Before anything else: nobody is served by it.
+                demote(node)
             } else if state.connection == .standAlone, patiently || random.chance(1, in: 8) {
                 reconnect(node)
-            } else if state.role == .primary, state.disk < .inconsistent {
-                demote(node)
             } else if state.disk == .inconsistent, patiently || random.chance(1, in: 8) {
                 repair(node)
             }
