@@ -13,7 +13,7 @@ package struct Violation: Equatable {
 /// Two nodes with the production code of the replication, their disks, network, clients and operator,
 /// in one thread; all that happens follows from the profile and its seed.
 package final class World {
-    static let eventLimit = 1_000_000
+    static let eventLimit = 5_000_000
 
     package internal(set) var profile = Profile(quiet: 0)
     var random = RandomSource(seed: 0)
