@@ -30,6 +30,8 @@ sleeps_in() {
     done
     return 1
 }
+# is_blocked PROCESS: one of its threads waits for the device, or for pages that it may dirty.
+is_blocked() { grep -qs '^State:.D' /proc/"$1"/task/*/status; }
 # holders: processes that have the device open for a demotion.
 # The pattern does not match itself.
 holders() { grep -lzxs -- '-[-]hold-device' /proc/[0-9]*/cmdline | tr -dc '0-9\n' || true; }
@@ -132,7 +134,8 @@ done
 # As long as it takes until the writer may dirty no more pages.
 wait_until "$load" has_written $((load * 3 / 5)) || fail "the load stands still: $(log)"
 gap
-wait_until 10 sleeps_in balance_dirty_pages "$writer" || fail "the writer does not wait: $(cat /tmp/fio)"
+wait_until 10 is_blocked "$writer" ||
+    fail "the writer does not wait: $(cat /tmp/fio) $(cat /proc/"$writer"/task/*/stack)"
 gap_ends
 role_is Primary
 waits_for_no_device "$(engine)"
