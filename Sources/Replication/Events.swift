@@ -114,6 +114,7 @@ package enum Command: BitwiseCopyable {
     // The peer.
     /// Opens a connection to the peer's address; gives up after connect-int.
     case connect(link: UInt8)
+    /// `linkClosed` follows; or `linkOpened`, if that is on its way already, and the order comes again.
     case closeLink(link: UInt8)
     /// Bytes of the output's arena.
     case send(link: UInt8, at: UInt32, length: UInt32)

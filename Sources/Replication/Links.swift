@@ -63,7 +63,8 @@ extension ReplicationEngine {
             link.resolvesConflicts = false
             sendInitial(.initialMeta, id)
         case .connectingData, .connectingMeta: close(id)
-        case .closing: break
+        // It had just been made when it was ordered to be closed.
+        case .closing: output.commands.append(.closeLink(link: id))
         case .free, .accepted, .data, .meta:
             invariantFailed("link \(id) opened in use \(link.uses[Int(id)])")
         }

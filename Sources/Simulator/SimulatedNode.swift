@@ -12,6 +12,8 @@ final class SimulatedNode {
         var outgoing = 0
         var incoming = 0
         var isPaused = false
+        /// The order to close it came when it stood already, and was not heard of yet.
+        var closeWasEarly = false
         /// A payload that is coming in.
         var slot = Pipe.noSlot
         var place = 0

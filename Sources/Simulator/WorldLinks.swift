@@ -52,7 +52,12 @@ extension World {
             return
         }
         node.links[Int(link)].state = .open
+        let isUnwanted = node.links[Int(link)].closeWasEarly
+        node.links[Int(link)].closeWasEarly = false
         handle(node, .linkOpened(link: link))
+        if isUnwanted, node.links[Int(link)].state == .open {
+            violate("I-22", "link \(link) stays open although it was ordered to be closed")
+        }
         receive(node, link)
     }
 
@@ -270,6 +275,8 @@ extension World {
         switch node.links[Int(link)].state {
         case .free, .closing: return
         case .connecting: closeLater(node, link, in: .microseconds(10))
+        // The node hears that it stands in the same turn, and cannot cancel it any more.
+        case .opening where random.chance(1, in: 3): node.links[Int(link)].closeWasEarly = true
         case .opening, .open:
             closeEnd(node, link, gracefully: random.chance(2, in: 3))
         }
