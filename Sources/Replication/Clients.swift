@@ -42,6 +42,9 @@ extension ReplicationEngine {
         return diskInUse && (state.disk == .upToDate || servesDamagedDisk)
     }
 
+    /// What the peer refused may be answered: this copy will not be taken for the worse one.
+    var servesAlone: Bool { hasGoodData && !servesDamagedDisk }
+
     mutating func start(_ request: ClientRequest, _ client: UInt8) {
         let error = refusal(request)
         // A read takes all its places at once, and leaves some for writes.
@@ -250,7 +253,7 @@ extension ReplicationEngine {
     mutating func segmentDone(_ id: UInt16) {
         requests[Int(id)].segments -= 1
         guard requests[Int(id)].segments == 0 else { return }
-        if requests[Int(id)].missed, hasGoodData, !generationIsDurable, !pairIsInStep {
+        if requests[Int(id)].missed, servesAlone, !generationIsDurable, !pairIsInStep {
             gated.append(id)
             return
         }
@@ -259,7 +262,9 @@ extension ReplicationEngine {
 
     mutating func reply(_ id: UInt16) {
         // Diskless operation is not there: nothing is right any more, whoever may have it (S11).
-        if !hasGoodData, requests[Int(id)].error == 0 { requests[Int(id)].error = ReplyError.io }
+        if !hasGoodData || requests[Int(id)].missed && !servesAlone, requests[Int(id)].error == 0 {
+            requests[Int(id)].error = ReplyError.io
+        }
         let request = requests[Int(id)]
         if clients[Int(request.client)].dead {
             releaseChain(request.head)

@@ -124,7 +124,7 @@ extension ReplicationEngine {
     mutating func releaseGated() {
         guard gated.count > 0 else { return }
         let needsGeneration =
-            (superblock.uuids.bitmap == 0 || owesGeneration) && diskInUse && hasGoodData
+            (superblock.uuids.bitmap == 0 || owesGeneration) && diskInUse && servesAlone
             && !meta.dead
         if needsGeneration, !pairIsInStep, !sabotaged(.noNewGeneration) {
             if owesGeneration {
@@ -134,7 +134,7 @@ extension ReplicationEngine {
             }
             if state.connection >= .connected { sendUUIDs() }
         }
-        guard generationIsDurable || pairIsInStep || !hasGoodData else { return }
+        guard generationIsDurable || pairIsInStep || !servesAlone else { return }
         while let id = gated.take() {
             if meta.dead { requests[Int(id)].error = ReplyError.io }
             reply(id)
@@ -150,7 +150,9 @@ extension ReplicationEngine {
             diskFailed(cause)
             return
         }
-        if state.connection == .connected, state.disk == .upToDate, state.peerDisk == .upToDate {
+        let peerIsGood = state.connection == .connected && state.peerDisk == .upToDate
+        // A bit says that the peer refused a write which may be answered: it is about to tell more.
+        if state.disk == .upToDate, peerIsGood, state.role == .secondary || bitmap.setCount == 0 {
             // The other copy is better now: whoever serves alone must have every block.
             if state.role == .primary { output.commands.append(.eraseRole) }
             change("\(cause), passed on; the peer's copy is the good one", .error) {

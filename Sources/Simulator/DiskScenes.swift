@@ -266,6 +266,36 @@ extension World {
         expectError(ask(3, .flush))
     }
 
+    /// B refuses a write and loses its disk; its refusal is there before the news of the disk, or not,
+    /// when blocks fail at A, too. B's disk comes back as good as it was.
+    func playCrossedErrors() {
+        expectPair()
+        expectPrimary(0)
+        for block in 0..<16 { expectSuccess(ask(block % 4, .write, block: block)) }
+        nodes[1].failsWrites = true
+        var asked = (4..<8).map { ask($0 % 4, .write, block: $0) }
+        expect("a refusal") { [self] in nodes[0].engine.bitmap.setCount > 0 }
+        // It is answered, or about to be.
+        if profile.seed % 2 == 0 { linger(.milliseconds(2)) }
+        nodes[0].failsWrites = true
+        asked.append(ask(0, .write, block: 3))
+        linger(.milliseconds(1))
+        nodes[0].failsWrites = false
+        asked += (8..<12).map { ask($0 % 4, .write, block: $0) }
+        for number in asked { expectAnswer(number) }
+        expect("the loss of B's disk") { [self] in
+            nodes[1].engine.state.disk == .diskless
+                && nodes[0].engine.state.peerDisk < .inconsistent
+        }
+        nodes[1].failsWrites = false
+        if nodes[0].engine.state.disk != .upToDate, asked.contains(where: { operations[$0].acked })
+        {
+            violate("I-1", "A, whose disk is damaged, answered what B has refused")
+        }
+        // Demoted and connected anew where that is needed, by the operator of the quiet phase.
+        attach(nodes[1])
+    }
+
     /// A Primary alone, whose log has room for two of four extents.
     func playEvictions() {
         expectPair()

@@ -19,6 +19,8 @@ package struct Profile {
     var koCount = 7
     var diskTimeout: Duration?
     var onIOError = OnIOError.detach
+    /// Where B's differs.
+    var onIOErrorOfB: OnIOError?
     var hasCache = [true, true]
     /// By node: its peer takes it for a kernel, because the private feature bit is masked away.
     var hidesRepd = [false, false]

@@ -6,8 +6,7 @@ import Support
 package enum Scenario: String, CaseIterable {
     case s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, wideDiscard, s18,
         outdated, lostEnd, lateAttach, law1, law2, rule41, resumed, stuckDisk, lateRefusals,
-        passedOn,
-        minimal
+        passedOn, crossedErrors, minimal
 
     /// What it shows.
     package var sentence: String {
@@ -46,6 +45,8 @@ package enum Scenario: String, CaseIterable {
             "what a peer refuses while it has no disk reaches it when it has one again"
         case .passedOn:
             "a Primary of whose disk some blocks failed serves the rest while its peer has all (I-13)"
+        case .crossedErrors:
+            "what only a disk holds of which blocks fail is not answered, and does not make it damaged"
         case .stuckDisk:
             "a disk that does not answer keeps nobody waiting, and its late answers do no harm"
         case .rule41:
@@ -82,7 +83,7 @@ package enum Scenario: String, CaseIterable {
         case .stuckDisk: [.waitsForDisk]
         case .lateRefusals: [.trustsRefusals]
         case .passedOn: [.trustsDamagedDisk]
-        case .wideDiscard, .rule41: []
+        case .wideDiscard, .rule41, .crossedErrors: []
         }
     }
 
@@ -96,6 +97,10 @@ package enum Scenario: String, CaseIterable {
         case .s1: profile.replicationProtocol = profile.seed % 2 == 0 ? .a : .c
         case .s5: profile.replicationProtocol = profile.seed % 2 == 0 ? .b : .c
         case .lateRefusals: profile.wireTime = .milliseconds(10)
+        case .crossedErrors:
+            profile.onIOError = .passOn
+            profile.onIOErrorOfB = .detach
+            profile.wireTime = .milliseconds(20)
         case .passedOn:
             profile.onIOError = .passOn
             profile.replicationProtocol = [.a, .b, .c][Int(profile.seed % 3)]
@@ -154,6 +159,7 @@ package enum Scenario: String, CaseIterable {
         case .lateRefusals: world.playLateRefusals()
         case .resumed: world.playResumption()
         case .passedOn: world.playPassedOn()
+        case .crossedErrors: world.playCrossedErrors()
         }
         if world.violation == nil { world.settleDown() }
     }

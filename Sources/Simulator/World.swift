@@ -225,6 +225,7 @@ package final class World {
         var options = profile.options
         options.keepsOwnConnection = node.index == 0
         if node.index == 1, let extents = profile.logExtentsOfB { options.logExtents = extents }
+        if node.index == 1, let policy = profile.onIOErrorOfB { options.onIOError = policy }
         return options
     }
 
